@@ -1,0 +1,1 @@
+"""Measurements, each table of each paper in one ECSV file with its provenance."""

@@ -1,0 +1,1 @@
+"""The physics models of obsfit, found through the entry-point group obsfit.models."""

@@ -1,0 +1,1 @@
+"""Likelihood, posterior, sampler and fit results."""

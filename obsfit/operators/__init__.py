@@ -1,0 +1,1 @@
+"""Observation operators: what an observatory, analysed in one way, can see of the true sky."""

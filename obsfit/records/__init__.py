@@ -1,0 +1,17 @@
+"""Plain frozen descriptions of what was measured, what is predicted and how it was observed."""
+
+from obsfit.records.dipoles import DipoleMeasurements
+from obsfit.records.projection import RightAscensionProjection
+from obsfit.records.provenance import Provenance
+from obsfit.records.sky_map import SkyMap
+from obsfit.records.spectrum import PowerSpectrum
+from obsfit.records.true_sky import TrueSky
+
+__all__ = [
+    "DipoleMeasurements",
+    "PowerSpectrum",
+    "Provenance",
+    "RightAscensionProjection",
+    "SkyMap",
+    "TrueSky",
+]

@@ -1,0 +1,1 @@
+"""Conventions of the sky: frames, motion, harmonics, declination bands and smoothing."""

@@ -1,0 +1,1 @@
+"""Statistics of the field: limits and circular statistics."""

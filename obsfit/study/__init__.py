@@ -1,0 +1,1 @@
+"""Studies by mock skies: coverage and calibration of the fits."""
