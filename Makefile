@@ -48,6 +48,6 @@ $(STAMP): pyproject.toml .ci/constraints.txt .ci/find-python
 	@python=$$(PYTHON='$(PYTHON)' .ci/find-python) && \
 		echo "Making $(VENV) with $$python; the first time this takes a minute or two" >&2 && \
 		"$$python" -m venv --clear $(VENV)
-	@$(INSTALL) hatchling
+	@$(INSTALL) hatchling editables
 	@$(INSTALL) --no-build-isolation -e '.[fetch,dev]'
 	@touch $@
