@@ -1,0 +1,118 @@
+"""What a model says of itself, as plain values that can be printed or written as JSON."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from obsfit.plugins import load_model
+from obsfit.protocols import OffersAlm, OffersDipole, OffersDraws, OffersPower
+
+PREDICTIONS = {"dipole": OffersDipole, "c_ell": OffersPower, "alm": OffersAlm, "draws": OffersDraws}
+
+
+@dataclass(frozen=True)
+class ParameterDescription:
+    """One parameter in words.
+
+    Attributes
+    ----------
+    name, unit, description : str
+        As in `obsfit.Parameter`.
+    prior : str
+        Name of the scipy.stats distribution with its arguments.
+    low, high : float
+        Support of the prior, in `unit`.
+    """
+
+    name: str
+    unit: str
+    prior: str
+    low: float
+    high: float
+    description: str
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model in words.
+
+    Attributes
+    ----------
+    name : str
+        Name under which it is registered.
+    summary, details : str
+        First line and first paragraph after it of its docstring.
+    offers : tuple of str
+        Which of dipole, c_ell, alm and draws it predicts.
+    settings : tuple of str
+        Keyword arguments of `load_model` with their defaults.
+    parameters : tuple of ParameterDescription
+        In the order of the columns of theta.
+    """
+
+    name: str
+    summary: str
+    details: str
+    offers: tuple[str, ...]
+    settings: tuple[str, ...]
+    parameters: tuple[ParameterDescription, ...]
+
+
+def describe_model(name: str, **settings: Any) -> ModelDescription:
+    """Return the description of the model registered under `name`, constructed with `settings`.
+
+    Raises
+    ------
+    PluginError
+        As `obsfit.load_model`.
+
+    Examples
+    --------
+    >>> describe_model("relative-diffusion").offers
+    ('c_ell',)
+    """
+    model = load_model(name, **settings)
+    # A terminal shows no reStructuredText roles such as :math:.
+    paragraphs = re.sub(r":\w+:`([^`]*)`", r"\1", inspect.getdoc(type(model)) or "").split("\n\n")
+    rows = []
+    for parameter in model.parameters:
+        low, high = parameter.prior.support()
+        prior = describe_prior(parameter.prior)
+        rows.append(
+            ParameterDescription(
+                parameter.name, parameter.unit, prior, float(low), float(high), parameter.description
+            )
+        )
+    return ModelDescription(
+        name=name,
+        summary=" ".join(paragraphs[0].split()),
+        details=paragraphs[1] if len(paragraphs) > 1 and "----" not in paragraphs[1] else "",
+        offers=tuple(word for word, protocol in PREDICTIONS.items() if isinstance(model, protocol)),
+        settings=tuple(f"{key}={value!r}" for key, value in _settings(model).items()),
+        parameters=tuple(rows),
+    )
+
+
+def describe_prior(prior: Any) -> str:
+    """Return a frozen scipy.stats distribution as it is written in code.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> describe_prior(stats.norm(loc=1.0, scale=0.5))
+    'norm(loc=1.0, scale=0.5)'
+    """
+    family = getattr(getattr(prior, "dist", None), "name", None)
+    if family is None:
+        return type(prior).__name__
+    arguments = [repr(value) for value in prior.args] + [f"{key}={value!r}" for key, value in prior.kwds.items()]
+    return f"{family}({', '.join(arguments)})"
+
+
+def _settings(model: object) -> dict[str, Any]:
+    if not is_dataclass(model):
+        return {}
+    return {field.name: getattr(model, field.name) for field in fields(model) if field.init and field.repr}
