@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from astropy import constants, units
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit
 from scipy.stats import uniform
 
 from obsfit.errors import ModelDomainError
@@ -219,10 +219,10 @@ class DiffusiveDipole:
             log_odds = log_fraction - np.log(-np.expm1(log_fraction))
         growth = self._column(theta, _INDEX)[:, None] * log_ratio
         each = self._log_green(theta, log_ratio)
-        total = logsumexp(each, axis=-1)
-        pivot = logsumexp(self._log_green(theta, np.zeros(1)), axis=-1)
+        total = np.logaddexp.reduce(each, axis=-1)
+        pivot = np.logaddexp.reduce(self._log_green(theta, np.zeros(1)), axis=-1)
         share = expit(log_odds[:, None] + growth + total - pivot)
-        return np.asarray(share[..., None] * softmax(each, axis=-1))
+        return np.asarray(share[..., None] * np.exp(each - total[..., None]))
 
     def mean_free_path_pc(self, theta: FloatArray, rigidity_tv: FloatArray) -> FloatArray:
         """Return the large-scale mean free path 3K/c in parsecs, shape (n_vec, n_rig).
