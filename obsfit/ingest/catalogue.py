@@ -10,12 +10,24 @@ from astropy.table import Table
 
 from obsfit.errors import ConfigurationError
 from obsfit.ingest.dipoles import dipoles_from_sheet
+from obsfit.ingest.overlaps import overlapping
 from obsfit.ingest.projections import projection_from_sheet
 from obsfit.ingest.spectra import choose_spectrum, spectra_from_sheet
 from obsfit.ingest.tables import Sheet, as_table, nearest, read_sheet
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.projection import RightAscensionProjection
 from obsfit.records.spectrum import PowerSpectrum
+
+__all__ = [
+    "available_data",
+    "load_dipoles",
+    "load_projection",
+    "load_sheet",
+    "load_spectrum",
+    "load_table",
+    "overlapping",
+    "record_kind",
+]
 
 DATA_PACKAGE = "obsfit_data"
 RECORDS = ("dipoles", "spectrum", "projection", "table")

@@ -76,9 +76,6 @@ def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
     )
     n = sheet.n_rows
     ell = columns.integers("ell")
-    for i in np.flatnonzero(ell < 0):
-        if not any(entry.row == i + 1 and entry.column == "ell" for entry in columns.bad) and columns.has("ell"):
-            columns.add(int(i) + 1, "ell", int(ell[i]), f"{ell[i]} is negative, expected a multipole l >= 0")
     c_ell = columns.numbers("c_ell", check=_power)
     noise, error_low, error_high, isotropic_low, isotropic_high = (
         columns.numbers(name, required=False, blank=True, check=_power)

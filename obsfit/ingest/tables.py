@@ -19,7 +19,7 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-import yaml
+import yaml  # type: ignore[import-untyped]
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
@@ -253,7 +253,7 @@ class ColumnReader:
         return values
 
     def integers(self, name: str) -> NDArray[np.int64]:
-        """Return a required column of whole numbers, -1 where bad (remembered)."""
+        """Return a required column of whole numbers >= 0, -1 where bad (remembered)."""
         if not self.has(name):
             self._missing(name, "")
             return np.full(self.sheet.n_rows, -1, dtype=np.int64)
@@ -262,7 +262,9 @@ class ColumnReader:
         for i, cell in enumerate(self.sheet.cells[name]):
             value, problem = parse_number(cell)
             if problem is None and (math.isnan(value) or value != int(value) or abs(value) > 2**53):
-                problem = f"{cell!r} is not a whole number"
+                problem = f"{_short(cell)!r} is not a whole number"
+            if problem is None and value < 0:
+                problem = f"{_short(cell)!r} is negative"
             if problem is not None:
                 self.add(i + 1, name, cell, problem)
             else:
@@ -347,10 +349,11 @@ class ColumnReader:
         )  # fmt: skip
 
     def _missing(self, name: str, with_unit: str) -> None:
-        there = ", ".join(self.sheet.names[:20])
+        there = _short(", ".join(self.sheet.names), 200)
+        needed = f"it is needed {with_unit};" if with_unit else "it is needed;"
         self.add(
             None, name, None,
-            f"column {name!r} is missing{nearest(name, self.sheet.names)} (needed {with_unit or 'here'}; there are {there})",
+            f"column {name!r} is missing{nearest(name, self.sheet.names)}; {needed} there are {there}",
         )  # fmt: skip
 
     def _factor(self, name: str, unit: str) -> float:
@@ -557,7 +560,7 @@ def _ecsv_header(lines: list[str], label: str) -> tuple[_Header, list[str], str,
     printed = _split(lines[first], delimiter, label)
     if printed != names:
         raise DataFormatError(
-            f"the line of column names says {_short(', '.join(printed))!r}, the header declares {_short(', '.join(names))!r}",
+            f"the line of column names says {_short(', '.join(printed))!r}, the header {_short(', '.join(names))!r}",
             path=label, expected="the same names in the same order",
         )  # fmt: skip
     return (
@@ -583,7 +586,7 @@ def _load_yaml(text: str, label: str) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise DataFormatError("the ECSV header uses YAML aliases", path=label, expected="plain YAML")
         # BaseLoader builds text, lists and mappings only: a tag cannot construct anything.
-        header = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+        header = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise DataFormatError(
             f"the ECSV header is not YAML: {' '.join(str(error).split())[:200]}", path=label,
