@@ -393,7 +393,7 @@ def format_seconds(value: float) -> str:
 
     Examples
     --------
-    >>> format_seconds(0.42), format_seconds(75.0), format_seconds(7300.0)
+    >>> format_seconds(0.42), format_seconds(75.0), format_seconds(7320.0)
     ('0.4 s', '1 min 15 s', '2 h 2 min')
     """
     if value < 60:

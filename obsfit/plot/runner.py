@@ -251,7 +251,7 @@ def _make(analysis: Analysis, results: Path, seed: int, full: bool, environment:
         expected_path = analysis.path.parent / EXPECTED_FILE
         expected = read_expected(expected_path) if expected_path.exists() else _no_expected()
         files = {
-            name: Path(environment[variable])
+            name: Path(environment[variable]).resolve()
             for name, variable in analysis.user_files.items()
             if environment.get(variable)
         }

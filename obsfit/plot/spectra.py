@@ -1,0 +1,118 @@
+"""Power spectra on a plot: points with intervals, and model curves brought to their height."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+from obsfit.records import PowerSpectrum
+
+FloatArray = NDArray[np.float64]
+
+
+def power_interval(
+    c_ell: ArrayLike, degrees_of_freedom: ArrayLike, level: float = 0.68
+) -> tuple[FloatArray, FloatArray]:
+    r"""Return lower and upper ends, shape (n,) each, of the central interval of the true total power.
+
+    For an isotropic Gaussian sky :math:`k \hat C_l / C_l` follows a chi-square distribution with k degrees of
+    freedom, k = 2 l where the map has no m = 0 power and 2 l + 1 where it has. The interval holds those C_l for which
+    the measured power is neither among the lowest nor the highest (1 - level) / 2; it is wide and lopsided at low l.
+
+    Parameters
+    ----------
+    c_ell : array_like, shape (n,)
+        Measured power, noise included.
+    degrees_of_freedom : array_like, shape (n,)
+        Number k of real modes.
+    level : float
+        Probability content.
+
+    Raises
+    ------
+    ValueError
+        If a number of modes is not positive or the level is not between 0 and 1.
+
+    Examples
+    --------
+    >>> low, high = power_interval([1.0], [2.0])
+    >>> print(low.round(3), high.round(3))
+    [0.546] [5.735]
+    """
+    power, modes = np.asarray(c_ell, dtype=np.float64), np.asarray(degrees_of_freedom, dtype=np.float64)
+    if not np.all(modes > 0):
+        raise ValueError(f"degrees_of_freedom {modes.min()}: expected positive numbers of modes (l >= 1)")
+    if not 0 < level < 1:
+        raise ValueError(f"level {level}: expected a probability between 0 and 1, such as 0.68")
+    tail = 0.5 * (1 - level)
+    return modes * power / stats.chi2.isf(tail, modes), modes * power / stats.chi2.ppf(tail, modes)
+
+
+def scale_to_data(shape: ArrayLike, spectrum: PowerSpectrum, ell_min: int, ell_max: int) -> float:
+    r"""Return the factor A that brings a model spectrum to the height of measured multipoles.
+
+    A is the most probable one if the power of each multipole, window divided out, is chi-square distributed about
+    :math:`A\, C_l + N_l` with the degrees of freedom of `PowerSpectrum.degrees_of_freedom`, multipoles independent.
+    That holds for a nearly complete sky; for a cut sky a fit must fold the model (`obsfit.operators`).
+
+    Parameters
+    ----------
+    shape : array_like, shape (lmax + 1,)
+        Model C_l at any amplitude, from l = 0.
+    spectrum : PowerSpectrum
+        The measurement, with its noise and window.
+    ell_min, ell_max : int
+        Range of multipoles that count, both included.
+
+    Raises
+    ------
+    ValueError
+        If the noise is unknown, the window vanishes, or the model has no power in the range.
+    """
+    part = spectrum.select(ell_min, ell_max)
+    model = np.asarray(shape, dtype=np.float64)[part.ell]
+    if not np.all(np.isfinite(part.noise)) or not np.all(part.window_power > 0):
+        raise ValueError(f"{spectrum.measurement}: noise and window must be known for l = {ell_min} to {ell_max}")
+    if not np.all(model > 0):
+        raise ValueError(f"model: no power somewhere between l = {ell_min} and {ell_max}")
+    power, modes = part.c_ell / part.window_power, part.degrees_of_freedom
+
+    def minus_log_likelihood(log_amplitude: float) -> float:
+        mean = np.exp(log_amplitude) * model + part.noise
+        return float(np.sum(0.5 * modes * (np.log(mean) + power / mean)))
+
+    guess = np.log(power / model)
+    found = optimize.minimize_scalar(
+        minus_log_likelihood, bounds=(guess.min() - 5.0, guess.max() + 1.0), method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def draw_points(
+    axes: Axes, spectrum: PowerSpectrum, *, label: str, level: float = 0.68, shift: float = 0.0, **style: Any
+) -> None:
+    """Draw the total power C_l + N_l with the window divided out, with the intervals of `power_interval`.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        Where to draw.
+    spectrum : PowerSpectrum
+        Multipoles with l >= 1.
+    label : str
+        For the legend.
+    level : float
+        Probability content of the intervals.
+    shift : float
+        Added to l, so that two sets do not hide each other.
+    **style
+        For ``Axes.errorbar``: colour, marker.
+    """
+    power = spectrum.c_ell / spectrum.window_power
+    low, high = power_interval(power, spectrum.degrees_of_freedom, level)
+    settings: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "#000000", **style}
+    axes.errorbar(spectrum.ell + shift, power, yerr=np.stack([power - low, high - power]), label=label, **settings)

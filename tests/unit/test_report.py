@@ -1,0 +1,333 @@
+"""The report page as a reader's program sees it: parsed HTML, not searched text."""
+
+import importlib.resources
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from obsfit.errors import ConfigurationError, DataFormatError
+from obsfit.plot.products import FORMAT as TABLE_FORMAT
+from obsfit.plot.products import write_table
+from obsfit.plot.report import (
+    STATUSES,
+    Comparison,
+    DataSource,
+    FigureEntry,
+    compare,
+    format_number,
+    load_entry,
+    read_expected,
+    store_entry,
+    write_report,
+)
+from obsfit.plot.style import COLOURS, LINE_STYLES, MARKERS, new_figure, save, series_style, styled
+
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
+
+
+class Page(HTMLParser):
+    """Elements with attributes, and text; refuses tags that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.elements, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.stack == [], f"not closed: {self.stack}"
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(set(names)) == len(names), f"attribute twice in {tag}"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack, f"</{tag}> closes nothing"
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if not (self.stack and self.stack[-1] == "style"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def entry(key="am17-figure6", **changes):
+    values = {
+        "key": key,
+        "paper": "AM17",
+        "figure": "Figure 6",
+        "title": "Dipoles against energy",
+        "status": "reproduced",
+        "caption": "Amplitude and phase.",
+        "alt": "Two panels: the phase jumps at 200 TeV.",
+        "image": "figure.png",
+        "table": "figure.ecsv",
+        "comparisons": (
+            Comparison("phase", 266.0, 266.4, "deg", tolerance=1.0, source="Section 3.3"),
+            Comparison("noise", 1.8e-10, 1.912e-10, tolerance=5e-12, note="other event number"),
+            Comparison("not made", 3.0, None),
+        ),
+        "deviations": ("EAS-TOP is shown twice.",),
+        "data": (DataSource("ahlers-mertsch-2017", "ab" * 32, "ahlers-mertsch-2017.ecsv"),),
+        "seed": 7,
+        "runtime_s": 1.25,
+    }
+    return FigureEntry(**(values | changes))
+
+
+def page(tmp_path, entries, **settings):
+    return Page(write_report(entries, tmp_path, title="Figures", **settings).read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path):
+    made = page(tmp_path, [entry(), entry("second", status="sketch")])
+    assert made.all("html") == [{"lang": "en"}]
+    assert made.all("script") == []
+    assert made.all("link") == []
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in made.all("meta")
+    for attributes in made.all("a"):
+        assert not attributes["href"].startswith(("/", "http", "file"))
+    ids = [attributes["id"] for _, attributes in made.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes in made.all("a"):
+        if attributes["href"].startswith("#"):
+            assert attributes["href"][1:] in ids
+
+
+def test_every_image_has_its_alt_text_and_leads_to_the_files(tmp_path):
+    made = page(tmp_path, [entry()])
+    assert [(image["src"], image["alt"]) for image in made.all("img")] == [
+        ("am17-figure6/figure.png", "Two panels: the phase jumps at 200 TeV.")
+    ]
+    links = {attributes["href"] for attributes in made.all("a")}
+    assert links >= {"am17-figure6/figure.png", "am17-figure6/figure.svg", "am17-figure6/figure.ecsv"}
+
+
+def test_text_is_escaped_everywhere(tmp_path):
+    evil = '<script>alert("x")</script>&amp;'
+    marked = entry(
+        title=evil,
+        caption=evil,
+        alt=evil,
+        paper=evil,
+        figure=evil,
+        size_note=evil,
+        deviations=(evil,),
+        comparisons=(Comparison(evil, 1.0, 2.0, evil, evil, 1.0, evil),),
+        data=(DataSource(evil, evil),),
+    )
+    made = page(tmp_path, [marked, entry("bad", status="failed", image="", table="", error=evil)], missing=[evil])
+    assert made.all("script") == []
+    # caption, deviation, ... arrive as they were written
+    assert made.text.count('alert("x")</script>&amp;') >= 10
+    assert made.all("img")[0]["alt"] == evil
+
+
+def test_statuses_and_agreements_are_counted(tmp_path):
+    made = page(tmp_path, [entry("a"), entry("b"), entry("c", status="needs file", comparisons=())])
+    for words in ("2 reproduced", "0 mock equivalent", "1 needs file", "0 sketch", "0 own result"):
+        assert words in made.text
+    assert "failed" not in made.text
+    assert "Of 4 numbers compared with the papers, 2 agree" in made.text
+    assert made.text.count("1 outside tolerance") == 2
+
+
+def test_a_failed_figure_is_shown_with_its_error_and_the_others_stay(tmp_path):
+    failed = entry(
+        "bad", status="failed", image="", table="", caption="", alt="", error="ValueError: no such <row>"
+    )
+    made = page(tmp_path, [entry(), failed])
+    assert "1 failed" in made.text
+    assert "ValueError: no such <row>" in made.text
+    assert len(made.all("img")) == 1
+
+
+def test_comparison_table_has_every_row(tmp_path):
+    made = page(tmp_path, [entry()])
+    for words in ("phase [deg]", "266", "266.4", "Section 3.3", "not compared", "other event number", "seed 7"):
+        assert words in made.text
+    assert "ab" * 32 in made.text
+
+
+def test_missing_figures_are_named(tmp_path):
+    assert "Not made yet: gs-figure1." in page(tmp_path, [entry()], missing=["gs-figure1"]).text
+
+
+def test_an_empty_page_is_a_page(tmp_path):
+    assert "0 figures" in page(tmp_path, []).text
+
+
+@pytest.mark.parametrize(
+    ("paper", "ours", "tolerance", "agrees"),
+    [
+        (1.0, 1.1, 0.1, True),
+        (1.0, 1.1, 0.0999, False),
+        (-2.59e-4, -2.5928e-4, 1e-6, True),
+        (1.0, None, 0.1, None),
+        (None, 1.0, 0.1, None),
+        (1.0, 1.0, None, None),
+    ],
+)
+def test_agreement_is_the_stated_tolerance(paper, ours, tolerance, agrees):
+    assert Comparison("x", paper, ours, tolerance=tolerance).agrees is agrees
+
+
+def test_a_number_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="ours of 'x' is nan; expected a finite number or None"):
+        Comparison("x", 1.0, float("nan"))
+
+
+def test_an_unknown_status_and_a_picture_without_words_are_refused():
+    with pytest.raises(ValueError, match="status 'done', expected one of reproduced"):
+        entry(status="done")
+    with pytest.raises(ValueError, match="an image without alt text"):
+        entry(alt=" ")
+
+
+def test_an_entry_survives_storing(tmp_path):
+    original = entry()
+    store_entry(original, tmp_path, {"seed": 7})
+    assert load_entry(tmp_path) == (original, {"seed": 7})
+
+
+def test_damaged_entries_are_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_entry(tmp_path)
+    path = store_entry(entry(), tmp_path, {})
+    good = json.loads(path.read_text())
+    for damaged in (
+        "{",
+        "[]",
+        json.dumps(good | {"format_version": 99}),
+        json.dumps(good | {"entry": {"key": 1}}),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(DataFormatError, match=r"entry\.json"):
+            load_entry(tmp_path)
+
+
+def expected_table(path):
+    table = Table(
+        {
+            "figure": ["figure6", "figure6", "figure8"],
+            "quantity": ["phase", "rows", "phase"],
+            "paper_value": [266.0, 35.0, 1.0],
+            "unit": ["deg", "", ""],
+            "tolerance": [1.0, 0.0, 0.0],
+            "source": ["Section 3.3", "Table 1", "none"],
+        }
+    )
+    table.write(path, format="ascii.ecsv")
+    return path
+
+
+def test_expected_numbers_are_set_beside_ours(tmp_path):
+    expected = read_expected(expected_table(tmp_path / "expected.ecsv"))
+    assert compare(expected, "figure6", {"phase": 266.4}, notes={"rows": "not counted"}) == (
+        Comparison("phase", 266.0, 266.4, "deg", "", 1.0, "Section 3.3"),
+        Comparison("rows", 35.0, None, "", "not counted", 0.0, "Table 1"),
+    )
+    with pytest.raises(ConfigurationError, match="'fase' is not among the expected numbers of figure6"):
+        compare(expected, "figure6", {"fase": 1.0})
+
+
+def test_an_expected_file_without_a_column_is_refused(tmp_path):
+    path = tmp_path / "expected.ecsv"
+    Table({"figure": ["a"]}).write(path, format="ascii.ecsv")
+    with pytest.raises(DataFormatError, match="no column 'quantity'"):
+        read_expected(path)
+    path.write_text("no table")
+    with pytest.raises(DataFormatError, match="cannot be read as ECSV"):
+        read_expected(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1.9e-10, "1.9 × 10⁻¹⁰"), (123456.0, "1.235 × 10⁵"), (-0.5, "−0.5"), (8.0e-4, "8 × 10⁻⁴")],
+)
+def test_numbers_read_as_in_a_paper(value, text):
+    assert format_number(value) == text
+
+
+def draw(stem):
+    with styled():
+        figure = new_figure()
+        axes = figure.subplots()
+        axes.plot([1, 2], [1, 4], label="a", **series_style(2))
+        axes.fill_between([1, 2], [0, 1], [2, 3], alpha=0.3)
+        axes.legend()
+        return save(figure, stem)
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    first, second = draw(tmp_path / "a" / "x.1"), draw(tmp_path / "b" / "x.1")
+    assert [path.name for path in first] == ["x.1.png", "x.1.svg"]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    svg = first[1].read_text()
+    assert "<dc:date>" not in svg
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_no_global_setting_is_touched(tmp_path):
+    before = dict(matplotlib.rcParams)
+    draw(tmp_path / "x")
+    assert dict(matplotlib.rcParams) == before
+
+
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def contrast(one, two):
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_lines_stand_out_on_white_and_styles_differ():
+    # 3:1 is what WCAG 2.1 asks of graphics (success criterion 1.4.11).
+    assert min(contrast(colour, "#ffffff") for colour in COLOURS.values()) >= 3.0
+    assert len(set(LINE_STYLES)) == len(LINE_STYLES) == len(COLOURS)
+    assert len(set(MARKERS)) == len(MARKERS) >= 10
+
+
+def test_text_of_the_page_has_contrast_aa():
+    template = importlib.resources.files("obsfit.plot") / "templates" / "report.html.jinja"
+    text = template.read_text(encoding="utf-8")
+    pairs = re.findall(r"color: (#[0-9a-f]{6}); background: (#[0-9a-f]{6})", text)
+    assert len(pairs) == len(STATUSES)
+    pairs += [(two, one) for one, two in re.findall(r"background: (#[0-9a-f]{6}); color: (#[0-9a-f]{6})", text)]
+    named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", text))
+    pairs += [(named[name], named[ground]) for name in ("ink", "soft", "link") for ground in ("paper", "wash")]
+    assert min(contrast(*pair) for pair in pairs) >= 4.5
+
+
+def test_tables_carry_their_origin(tmp_path):
+    table = Table({"energy": [1.0, 2.0]}, units={"energy": "TeV"})
+    path = write_table(
+        table,
+        tmp_path / "x" / "t.ecsv",
+        description="Two energies.",
+        data=[DataSource("a", "ff")],
+        settings={"seed": 3, "full": False},
+    )
+    again = Table.read(path, format="ascii.ecsv")
+    assert again.meta["obsfit_format"] == TABLE_FORMAT
+    assert again.meta["data"] == [{"name": "a", "sha256": "ff"}]
+    assert again.meta["settings"] == {"seed": 3, "full": False}
+    assert str(again["energy"].unit) == "TeV"
+    assert table.meta == {}
