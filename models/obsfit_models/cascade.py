@@ -341,7 +341,10 @@ def _ratio_table(lmax: int) -> FloatArray:
     # Discrete orthogonality at the nodes: the interpolating polynomial without solving a linear system.
     weights = np.full(TABLE_NODES, 2.0 / TABLE_NODES)
     weights[0] = 1.0 / TABLE_NODES
-    table = weights[:, None] * (chebyshev.chebvander(nodes, TABLE_NODES - 1).T @ np.log(power / power[:, :1]))
+    log_ratio = np.log(power / power[:, :1])
+    table: FloatArray = np.asarray(
+        weights[:, None] * (chebyshev.chebvander(nodes, TABLE_NODES - 1).T @ log_ratio), dtype=np.float64
+    )
     table.setflags(write=False)
     return table
 
@@ -387,10 +390,10 @@ def _transition_matrix(generator: FloatArray, time: float) -> FloatArray:
     np.fill_diagonal(jump, np.clip(1 + np.diag(jump), 0.0, None))
     jumps = sparse.csr_array(jump)
     # step <= 1: the entry that takes n jumps has its leading term at order n, and 20 more reach all digits.
-    matrix = identity
+    matrix: FloatArray = identity.copy()
     for order in range(n + 21, 0, -1):
         matrix = identity + (step / order) * (jumps @ matrix)
-    matrix = matrix / matrix.sum(axis=0)
+    matrix /= matrix.sum(axis=0)
     for _ in range(doublings):
         matrix = matrix @ matrix
         matrix /= matrix.sum(axis=0)

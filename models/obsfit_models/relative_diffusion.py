@@ -7,20 +7,23 @@ the gradient of cosmic rays spreads over all multipoles (Ahlers & Mertsch: AM15;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import integrate, special, stats
 
-from obsfit.errors import ModelDomainError
+from obsfit.errors import ConvergenceError, ModelDomainError
 from obsfit.parameters import Parameter
 
 FloatArray = NDArray[np.float64]
+Rate = Callable[[FloatArray], FloatArray]
 
 
 def power_ratio(exponent: ArrayLike, lmax: int) -> FloatArray:
-    r"""C_l / C_1 of the stationary sky for the rate :math:`\nu_r(x) = \nu_0 (1 - x)^p`, closed form of Eq. (77) of AM17.
+    r"""C_l / C_1 of the stationary sky for the rate :math:`\nu_r(x) = \nu_0 (1 - x)^p`, Eq. (77) of AM17.
 
     The integral of Eq. (77) is a ratio of Gamma functions. With
     :math:`\int P_l (1-x)^{-p}\,dx \propto \Gamma(l+p)/\Gamma(l+2-p)` and the recursion of :math:`x P_l`,
@@ -78,6 +81,178 @@ def power_ratio(exponent: ArrayLike, lmax: int) -> FloatArray:
     return ratio
 
 
+def power_from_rate(rate: Rate, lmax: int, *, endpoint_exponent: float | None = None) -> FloatArray:
+    r"""C_l of the stationary sky for any relative scattering rate and a unit dipole source, Eq. (77) of AM17.
+
+    .. math:: C_l = \frac{3}{2} \frac{Q_1}{l(l+1)} \int_{-1}^{1} \frac{x P_l(x)}{\nu_r(x)}\, dx, \qquad Q_1 = 1 .
+
+    Parameters
+    ----------
+    rate : callable
+        :math:`\nu_r(x)`, shape (n,) -> (n,), positive for -1 < x < 1.
+    lmax : int
+        Largest multipole, at least 1.
+    endpoint_exponent : float, optional
+        p < 1 if the rate vanishes as :math:`(1-x)^p` at x = 1: then Gauss-Jacobi quadrature is used. Default: adaptive
+        quadrature, which needs no exponent as long as the rate vanishes more slowly than about (1 - x)^(3/4).
+
+    Returns
+    -------
+    ndarray, shape (lmax + 1,)
+        Zero at l = 0. A negative entry says that no sky can have this rate; a constant rate gives the dipole alone,
+        with rounding errors elsewhere.
+
+    Raises
+    ------
+    ConvergenceError
+        If the quadrature does not converge, as for a rate that vanishes as (1 - x) or faster.
+    ModelDomainError
+        If the rate is negative or not finite.
+
+    Examples
+    --------
+    >>> power = power_from_rate(lambda x: np.sqrt(1 - x), 2, endpoint_exponent=0.5)
+    >>> (power / power[1]).round(4)
+    array([0.    , 1.    , 0.1565])
+    """
+    ell = _multipoles(lmax)[1:]
+    exponent = None if endpoint_exponent is None else -endpoint_exponent
+
+    def integrand(x: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return x[:, None] * legvander(x, lmax)[:, 1:] / _checked(rate, x)[:, None]
+
+    power = np.zeros(lmax + 1)
+    power[1:] = 1.5 / (ell * (ell + 1)) * _integrate(integrand, exponent, lmax)
+    return power
+
+
+def relaxation_matrix(rate: Rate, lmax: int, *, endpoint_exponent: float | None = None) -> FloatArray:
+    r"""Matrix G of :math:`\dot C_k = -\sum_l G_{kl} C_l + Q_k`, the generalised BGK ansatz in time.
+
+    The term :math:`\nu_r(x) (L_1^2 + L_2^2)/2` of Eq. (76) of AM17, taken with the sign that damps, acts on
+    :math:`\sum_l (2l+1) C_l P_l(x)`; projected on P_k,
+
+    .. math:: G_{kl} = \tfrac12 (2l+1)\, l(l+1) \int_{-1}^{1} \nu_r P_k P_l\, dx .
+
+    As :math:`\sum_k (2k+1) P_k(x)/2 = \delta(x - 1)`, the sum of (2k+1) C_k over *all* k is conserved if and only if
+    :math:`\nu_r(1) = 0`. A finite `lmax` cuts the exchange with higher multipoles: an open top.
+
+    Parameters
+    ----------
+    rate : callable
+        :math:`\nu_r(x)`, shape (n,) -> (n,), not negative.
+    lmax : int
+        Largest multipole, at least 1.
+    endpoint_exponent : float, optional
+        p if the rate vanishes as :math:`(1-x)^p` at x = 1; default: adaptive quadrature.
+
+    Returns
+    -------
+    ndarray, shape (lmax + 1, lmax + 1)
+        G in row k and column l, in the unit of the rate.
+
+    Raises
+    ------
+    ConvergenceError
+        If the quadrature does not converge.
+    ModelDomainError
+        If the rate is negative or not finite.
+    """
+    ell = _multipoles(lmax)
+
+    def integrand(x: FloatArray) -> FloatArray:
+        legendre = legvander(x, lmax)
+        product: FloatArray = _checked(rate, x)[:, None, None] * legendre[:, :, None] * legendre[:, None, :]
+        return product.reshape(x.size, -1)
+
+    overlap = _integrate(integrand, endpoint_exponent, 2 * lmax).reshape(lmax + 1, lmax + 1)
+    return 0.5 * (2 * ell + 1) * ell * (ell + 1) * overlap
+
+
+def evolve(
+    c0: ArrayLike, rate: Rate, times: ArrayLike, source: float = 0.0, *, endpoint_exponent: float | None = None
+) -> FloatArray:
+    r"""C_l(t) of relative diffusion from an initial spectrum, with a dipole source, solved exactly in time.
+
+    The linear system of `relaxation_matrix`, truncated at the length of `c0`. It is similar to a symmetric positive
+    definite one, whose eigenvectors are used. The truncation converges to the endless system slowly, as
+    :math:`l_{max}^{2p-2}` for :math:`\nu_r \propto (1-x)^p`.
+
+    Parameters
+    ----------
+    c0 : array_like, shape (lmax + 1,)
+        Spectrum at t = 0.
+    rate : callable
+        :math:`\nu_r(x)`, shape (n,) -> (n,), not negative.
+    times : array_like, shape (...)
+        Not negative, in the inverse unit of the rate.
+    source : float
+        Q_1, the growth rate of C_1 that the gradient of cosmic rays feeds.
+    endpoint_exponent : float, optional
+        p if the rate vanishes as :math:`(1-x)^p` at x = 1.
+
+    Returns
+    -------
+    ndarray, shape (..., lmax + 1)
+        Includes l = 0, which takes what relative diffusion hands to the monopole.
+
+    Raises
+    ------
+    ConvergenceError, ModelDomainError
+        As `relaxation_matrix`.
+    ValueError
+        If a time is negative.
+
+    Examples
+    --------
+    A constant rate mixes no multipoles, and C_l decays with the rate l (l + 1):
+
+    >>> evolve([0.0, 1.0, 1.0], lambda x: 0.5 + 0 * x, 1.0)[1:].round(6)
+    array([0.367879, 0.049787])
+    """
+    start = np.asarray(c0, dtype=np.float64)
+    t = np.asarray(times, dtype=np.float64)[..., None]
+    if not np.all(np.isfinite(t) & (t >= 0)):
+        raise ValueError(f"time {t[~(np.isfinite(t) & (t >= 0))][0]}: expected finite times, not negative")
+    lmax = start.size - 1
+    damping = relaxation_matrix(rate, lmax, endpoint_exponent=endpoint_exponent)
+    ell = _multipoles(lmax)[1:]
+    root = np.sqrt((2 * ell + 1) * ell * (ell + 1))
+    decay, vectors = np.linalg.eigh(root[:, None] * damping[1:, 1:] / root)
+    drive = np.zeros(lmax)
+    drive[0] = source
+    initial, drive = (root * start[1:]) @ vectors, (root * drive) @ vectors
+    z = decay * t
+    once = special.exprel(-z)
+    # (1 - (1 - e^-z)/z)/z, by its series where the difference loses digits
+    near = np.where(np.abs(z) < 1e-3, z, 0.0)
+    far = np.where(np.abs(z) < 1e-3, 1.0, z)
+    twice = np.where(np.abs(z) < 1e-3, 0.5 - near / 6 + near**2 / 24 - near**3 / 120, (1 - once) / far)
+    spectrum = np.zeros((*t.shape[:-1], lmax + 1))
+    spectrum[..., 1:] = (initial * np.exp(-z) + drive * t * once) @ vectors.T / root
+    elapsed = (initial * t * once + drive * t**2 * twice) @ vectors.T / root
+    spectrum[..., 0] = start[0] - elapsed @ damping[0, 1:]
+    return spectrum
+
+
+def nearest_neighbour_rates(lmax: int) -> tuple[FloatArray, FloatArray]:
+    r"""Transition rates to l + 1 and to l - 1 for :math:`\nu_r = \nu_0 (1 - x)`, in units of nu_0; each (lmax + 1,).
+
+    The exponent p = 1 couples nearest neighbours only, in both directions:
+    :math:`\nu_{l \to l+1} = \nu_0\, l (l+1)^2/(2l+1)` and :math:`\nu_{l \to l-1} = \nu_0\, l^2 (l+1)/(2l+1)`,
+    from the recursion of :math:`x P_l`; the cascade of A14 keeps the first alone.
+
+    Examples
+    --------
+    >>> up, down = nearest_neighbour_rates(1)
+    >>> up.round(4), down.round(4)
+    (array([0.    , 1.3333]), array([0.    , 0.6667]))
+    """
+    ell = _multipoles(lmax)
+    return ell * (ell + 1) ** 2 / (2 * ell + 1), ell**2 * (ell + 1) / (2 * ell + 1)
+
+
 @dataclass(frozen=True)
 class RelativeDiffusion:
     r"""Isotropic Gaussian sky with the spectrum of relative diffusion, :math:`\nu_r \propto (1 - x)^p` (AM15, AM17).
@@ -127,3 +302,75 @@ class RelativeDiffusion:
         power = 10.0 ** theta[:, 0, None] * power_ratio(theta[:, 1], lmax)
         n_rig = np.size(rigidity_tv)
         return np.broadcast_to(power[:, None, None, :], (theta.shape[0], n_rig, n_rig, lmax + 1))
+
+
+def _multipoles(lmax: int) -> FloatArray:
+    if lmax < 1:
+        raise ValueError(f"lmax {lmax}: expected at least 1, the dipole")
+    return np.arange(lmax + 1, dtype=np.float64)
+
+
+def _checked(rate: Rate, x: FloatArray) -> FloatArray:
+    values = np.asarray(rate(x), dtype=np.float64)
+    if values.shape != x.shape:
+        raise ValueError(f"rate: returned shape {values.shape} for x of shape {x.shape}, expected the same shape")
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        raise ModelDomainError(
+            f"relative scattering rate {values[bad][0]} at x = {x[bad][0]}",
+            expected="a finite rate that is not negative for -1 < x < 1",
+        )
+    return values
+
+
+def _integrate(
+    integrand: Callable[[FloatArray], FloatArray], exponent: float | None, degree: int, rtol: float = 1e-10
+) -> FloatArray:
+    """Return the integrals over -1 < x < 1 of an integrand (n,) -> (n, m) that behaves as (1 - x)^exponent, (m,).
+
+    The tolerance is relative to the largest of the m integrals.
+    """
+    if exponent is None:
+        return _adaptive(integrand, rtol)
+    if not exponent > -1:
+        raise ConvergenceError(
+            f"the integrand grows as (1 - x)^{exponent} at x = 1 and has no integral",
+            expected="an end-point exponent of the rate below 1",
+        )
+    previous, error = np.zeros(1), np.inf
+    order = degree // 2 + 16
+    while order <= 2048:
+        x, weights = special.roots_jacobi(order, exponent, 0.0)
+        value = (weights * (1 - x) ** -exponent) @ integrand(x)
+        error = float(np.max(np.abs(value - previous)))
+        if error <= rtol * np.max(np.abs(value)):
+            return np.asarray(value)
+        previous, order = value, 2 * order
+    raise ConvergenceError(
+        f"Gauss-Jacobi quadrature with end-point exponent {exponent} changes by {error:.1e} up to {order // 2} nodes",
+        expected=f"a relative change below {rtol:.0e}",
+        remedy="Give the true end-point exponent of the rate, or none for adaptive quadrature.",
+    )
+
+
+def _adaptive(integrand: Callable[[FloatArray], FloatArray], rtol: float) -> FloatArray:
+    def graded(t: float) -> FloatArray:
+        # x = 1 - 2 t^4 crowds the nodes at x = 1, where the rate vanishes like a root.
+        value: FloatArray = 8 * t**3 * integrand(np.array([1 - 2 * t**4]))[0]
+        if not np.all(np.isfinite(value)):
+            raise ConvergenceError(
+                f"the integrand is not finite at 1 - x = {2 * t**4:.1e}",
+                expected="a rate that vanishes at x = 1 alone, more slowly than about (1 - x)^(3/4)",
+                remedy="State the end-point exponent of the rate.",
+            )
+        return value
+
+    value, error = integrate.quad_vec(graded, 0.0, 1.0, epsabs=0.0, epsrel=0.1 * rtol, norm="max", limit=2000)
+    scale = float(np.max(np.abs(value)))
+    if not error <= rtol * scale:
+        raise ConvergenceError(
+            f"adaptive quadrature stopped with an estimated error of {error:.1e} on {scale:.3e}",
+            expected=f"a relative error below {rtol:.0e}",
+            remedy="State the end-point exponent of the rate, or smooth its breaks.",
+        )
+    return np.asarray(value)
