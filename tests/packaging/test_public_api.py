@@ -1,0 +1,81 @@
+"""The public interface is a promise: these names, with these homes, under one version."""
+
+import ast
+import importlib.metadata
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import obsfit
+
+ROOT = Path(__file__).parents[2]
+
+PROMISED = {
+    "DipoleMeasurements",
+    "FitResult",
+    "Likelihood",
+    "Observatory",
+    "Parameter",
+    "Posterior",
+    "PowerSpectrum",
+    "TrueSky",
+    "__version__",
+    "add_models",
+    "available_data",
+    "available_models",
+    "errors",
+    "load_dipoles",
+    "load_model",
+    "load_projection",
+    "load_spectrum",
+    "operator_for",
+    "plot",
+    "run_emcee",
+    "sky",
+}
+
+
+def test_the_public_names_are_these():
+    assert set(obsfit.__all__) == PROMISED
+    assert len(obsfit.__all__) == len(PROMISED)
+    assert dir(obsfit) == sorted(PROMISED)
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_each_public_name_exists_and_explains_itself(name):
+    value = getattr(obsfit, name)
+    if name != "__version__":
+        assert inspect.getdoc(value), f"obsfit.{name} has no docstring"
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match="no attribute 'load_dipole'"):
+        obsfit.load_dipole  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((ROOT / "obsfit/__init__.pyi").read_text(encoding="utf-8"))
+    seen = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen | {"__version__"} == PROMISED
+
+
+def test_type_checkers_see_the_same_homes():
+    tree = ast.parse((ROOT / "obsfit/__init__.pyi").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module != "obsfit":
+            home = importlib.import_module(node.module)
+            for alias in node.names:
+                assert getattr(obsfit, alias.name) is getattr(home, alias.name)
+
+
+def test_one_version_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == obsfit.__version__
+    assert importlib.metadata.version("obsfit") == obsfit.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == obsfit.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", changes, re.MULTILINE)[1] == obsfit.__version__
