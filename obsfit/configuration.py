@@ -1,0 +1,79 @@
+"""Configurations: TOML files read into frozen dataclasses, with errors that name the nearest known key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from obsfit.errors import ConfigurationError
+
+SCHEMA = 1
+Settings = TypeVar("Settings")
+
+
+def load_configuration(path: str | Path, kind: type[Settings]) -> Settings:
+    """Return the settings of a TOML file as an instance of the frozen dataclass `kind`.
+
+    Parameters
+    ----------
+    path : str or Path
+        File whose first key is ``schema = 1``.
+    kind : type
+        Dataclass whose fields, nested dataclasses included, are the known keys.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read, is not TOML, has another schema, an unknown key, or a value of the wrong kind.
+    """
+    try:
+        raw = tomllib.loads(Path(path).read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror or error}", path=path) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"is not TOML: {error}", path=path) from error
+    if raw.get("schema") != SCHEMA:
+        raise ConfigurationError(
+            f"schema is {raw.get('schema')!r}", path=path, expected=f"the first key to be schema = {SCHEMA}"
+        )
+    del raw["schema"]
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        raise _explained(error, kind, path) from None
+
+
+def _explained(error: ValidationError, kind: type[Any], path: str | Path) -> ConfigurationError:
+    first = error.errors(include_url=False)[0]
+    *parents, last = [str(part) for part in first["loc"]] or [""]
+    place = ".".join([*parents, last])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(kind, parents)
+        near = difflib.get_close_matches(last, known, n=1)
+        return ConfigurationError(
+            f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            path=path,
+            expected=f"one of {', '.join(known)}" if known else "",
+        )
+    missing = first["type"] in ("missing", "missing_argument")
+    problem = f"key {place!r} is missing" if missing else f"{place} = {first['input']!r}: {first['msg']}"
+    return ConfigurationError(problem, path=path, value=first.get("input"))
+
+
+def _known_keys(kind: type[Any], parents: list[str]) -> list[str]:
+    for parent in parents:
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        found = hints.get(parent)
+        options = typing.get_args(found) if isinstance(found, types.UnionType) else (found,)
+        nested = [option for option in options if dataclasses.is_dataclass(option)]
+        if not nested:
+            return []
+        kind = typing.cast(type[Any], nested[0])
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

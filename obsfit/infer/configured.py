@@ -1,0 +1,208 @@
+"""A fit described by a TOML file: data, model, priors, nuisances, sampler, output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from scipy import stats
+
+from obsfit.composition import add_models
+from obsfit.errors import ConfigurationError
+from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.likelihood import DipoleScatter, DipoleTerm, Likelihood, PowerTerm
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.result import FitResult
+from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectrum
+from obsfit.plugins import load_model
+
+FORBID = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which measurements to fit: a spectrum or a table of dipoles, by shipped name or path."""
+
+    __pydantic_config__ = FORBID
+
+    spectrum: str = ""
+    dipoles: str = ""
+    energy: str = ""
+    field: str = ""
+    ell_min: int = 1
+    ell_max: int = 0
+    energy_min: str = ""
+    energy_max: str = ""
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One model, or several whose skies add; `settings` holds the fixed choices of each by name."""
+
+    __pydantic_config__ = FORBID
+
+    names: tuple[str, ...]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """A prior: uniform (low, high), normal (mean, sd), half-normal (sd), or fixed nuisance (none)."""
+
+    __pydantic_config__ = FORBID
+
+    distribution: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+
+    def frozen(self, name: str) -> Any | None:
+        """Return the frozen scipy.stats distribution, or None for "none"."""
+        needed = {"uniform": ("low", "high"), "normal": ("mean", "sd"), "half-normal": ("sd",), "none": ()}
+        if self.distribution not in needed:
+            raise ConfigurationError(
+                f"prior of {name}: distribution {self.distribution!r} is not known",
+                expected=f"one of {', '.join(needed)}",
+            )
+        given = tuple(key for key in ("low", "high", "mean", "sd") if getattr(self, key) is not None)
+        if given != needed[self.distribution]:
+            raise ConfigurationError(
+                f"prior of {name}: {self.distribution} was given {', '.join(given) or 'nothing'}",
+                expected=", ".join(needed[self.distribution]) or "no numbers",
+            )
+        if self.distribution == "none":
+            return None
+        if self.distribution == "uniform":
+            if not float(self.low or 0.0) < float(self.high or 0.0):
+                raise ConfigurationError(
+                    f"prior of {name}: low {self.low}, high {self.high}", expected="low < high"
+                )
+            return stats.uniform(self.low, float(self.high or 0.0) - float(self.low or 0.0))
+        if not float(self.sd or 0.0) > 0.0:
+            raise ConfigurationError(f"prior of {name}: sd {self.sd}", expected="sd > 0")
+        return stats.norm(self.mean, self.sd) if self.distribution == "normal" else stats.halfnorm(scale=self.sd)
+
+
+@dataclass(frozen=True)
+class FitConfiguration:
+    """A whole fit.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of all draws.
+    data, model, sampler
+        What is fitted by what, and how.
+    priors : mapping
+        Replaces priors by parameter or nuisance name; "none" removes a nuisance.
+    output : str
+        Folder of the results, relative to the file.
+    """
+
+    __pydantic_config__ = FORBID
+
+    seed: int
+    data: DataSettings
+    model: ModelSettings
+    priors: dict[str, PriorSettings] = field(default_factory=dict)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    output: str = "fit"
+
+
+def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Posterior:
+    """Return the posterior that a configuration describes; paths are relative to `base`.
+
+    Raises
+    ------
+    ConfigurationError
+        If data, model or priors contradict each other.
+    DataFormatError, PluginError
+        If a file or a model cannot be used.
+    """
+    data, priors = configuration.data, {k: p.frozen(k) for k, p in configuration.priors.items()}
+    if bool(data.spectrum) == bool(data.dipoles):
+        raise ConfigurationError("data needs a spectrum or dipoles", expected="exactly one of the two keys")
+    models = [load_model(name, **configuration.model.settings.get(name, {})) for name in configuration.model.names]
+    unused = sorted(set(configuration.model.settings) - set(configuration.model.names))
+    if unused or not models:
+        raise ConfigurationError(
+            f"settings for {unused[0]!r}, which is not among the models" if unused else "model.names is empty",
+            expected="names of models, and settings only for those",
+        )
+    term = _power_term(data, priors, base) if data.spectrum else _dipole_term(data, priors, base)
+    model = models[0] if len(models) == 1 else add_models(*models)
+    return Posterior(
+        model, Likelihood(term), priors={name: prior for name, prior in priors.items() if prior is not None}
+    )
+
+
+def run_configured(
+    configuration: FitConfiguration, *, base: Path, resume: bool, overwrite: bool, progress: bool
+) -> tuple[Posterior, FitResult]:
+    """Run the fit of a configuration, storing ``fit.h5`` in its output folder; return posterior and result."""
+    posterior = configured_posterior(configuration, base=base)
+    result = run_emcee(
+        posterior, rng=np.random.default_rng(configuration.seed), settings=configuration.sampler,
+        store=base / configuration.output / "fit.h5", resume=resume, overwrite=overwrite, progress=progress,
+        seed=configuration.seed, configuration=asdict(configuration),
+    )  # fmt: skip
+    return posterior, result
+
+
+def _located(name: str, base: Path) -> str | Path:
+    """A shipped data set by its name, any other text as a path relative to the configuration."""
+    return name if name in available_data() else base / name
+
+
+def _power_term(data: DataSettings, priors: Mapping[str, Any | None], base: Path) -> PowerTerm:
+    spectrum = load_spectrum(
+        _located(data.spectrum, base), energy=_quantity(data.energy, "energy"), field=data.field or None
+    )
+    spectrum = spectrum.select(data.ell_min, data.ell_max or None)
+    return PowerTerm(spectrum, **_nuisances(priors, {"log10_noise": "noise_prior"}))
+
+
+def _dipole_term(data: DataSettings, priors: Mapping[str, Any | None], base: Path) -> DipoleTerm:
+    record = load_dipoles(_located(data.dipoles, base))
+    low, high = _quantity(data.energy_min, "energy_min"), _quantity(data.energy_max, "energy_max")
+    keep = np.ones(len(record), dtype=bool)
+    if low is not None:
+        keep &= record.energy_tev >= low.to_value(u.TeV) * (1.0 - 1e-9)
+    if high is not None:
+        keep &= record.energy_tev <= high.to_value(u.TeV) * (1.0 + 1e-9)
+    for name in data.exclude:
+        if name not in record.observatory:
+            raise ConfigurationError(
+                f"data.exclude: no measurement of {name!r}",
+                expected=f"one of {', '.join(sorted(set(record.observatory)))}",
+            )
+        keep &= np.array([o != name for o in record.observatory])
+    if not keep.any():
+        raise ConfigurationError("data: no measurement is left", remedy="Widen energy_min and energy_max.")
+    names = {
+        "amplitude_scatter": "amplitude", "direction_scatter": "direction", "log10_intrinsic_scatter": "intrinsic",
+    }  # fmt: skip
+    return DipoleTerm(record.select(keep), DipoleScatter(**_nuisances(priors, names)))
+
+
+def _nuisances(priors: Mapping[str, Any | None], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[key]: prior for key, prior in priors.items() if key in names}
+
+
+def _quantity(text: str, key: str) -> u.Quantity | None:
+    if not text:
+        return None
+    try:
+        quantity = u.Quantity(text)
+        quantity.to_value(u.TeV)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"data.{key} = {text!r} is no energy", expected="a number with a unit, such as '10 TeV'"
+        ) from error
+    return quantity

@@ -1,0 +1,292 @@
+"""Running emcee: vectorised, stored, resumable bit for bit, stopped by the autocorrelation time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import emcee
+import h5py
+import numpy as np
+from numpy.random import MT19937, RandomState, SeedSequence
+from tqdm import tqdm
+
+from obsfit.errors import ConfigurationError, ConvergenceError, DataFormatError, ObsfitError
+from obsfit.infer.diagnostics import autocorrelation_time
+from obsfit.infer.optimum import ball, maximum_posterior
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.result import FORMAT, FORMAT_VERSION, FitResult
+from obsfit.parameters import FloatArray
+from obsfit.provenance import atomic_write, stamp
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How long to sample.
+
+    Attributes
+    ----------
+    walkers : int
+        Number of walkers; 0 means 32, or four for each parameter if that is more.
+    target : float
+        Steps after burn-in, in units of the longest autocorrelation time, at which to stop.
+    max_steps : int
+        Steps at which to give up.
+    block : int
+        Steps between two looks at convergence; a run can be resumed at the end of a block.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    walkers: int = 0
+    target: float = 50.0
+    max_steps: int = 100_000
+    block: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("target", "max_steps", "block"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"sampler.{name} = {getattr(self, name)}", expected="a number above 0")
+        if self.walkers < 0:
+            raise ConfigurationError(f"sampler.walkers = {self.walkers}", expected="0 (automatic) or more")
+
+
+@dataclass
+class _Run:
+    """State of a run between two blocks: all that resuming needs."""
+
+    position: FloatArray
+    position_log_prob: FloatArray
+    chain: list[FloatArray]
+    log_prob: list[FloatArray]
+    accepted: int
+    random_state: tuple[Any, ...]
+    maximum: FloatArray
+
+    @property
+    def steps(self) -> int:
+        return sum(len(block) for block in self.chain)
+
+
+def run_emcee(
+    posterior: Posterior,
+    *,
+    rng: np.random.Generator,
+    settings: SamplerSettings | None = None,
+    store: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    seed: int | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Return converged samples of a posterior.
+
+    Walkers start in a ball around the maximum of the posterior. Sampling goes on until the steps after burn-in
+    (five autocorrelation times) exceed `settings.target` autocorrelation times, and the estimate of that time has
+    settled within 10 per cent.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Evaluated on all walkers at once.
+    rng : numpy.random.Generator
+        Source of all draws; unused when resuming.
+    settings : SamplerSettings, optional
+        Walkers, target, limits.
+    store : path, optional
+        HDF5 file that is rewritten atomically while the run goes on. A run that was killed continues from it with
+        ``resume=True`` to the very same chain that it would have given.
+    resume : bool
+        Continue from `store` if it exists; its posterior and configuration must be the same.
+    overwrite : bool
+        Replace an existing `store` instead of refusing.
+    progress : bool
+        Show a progress bar on stderr.
+    seed : int, optional
+        Seed from which `rng` was made, for the record only.
+    configuration : mapping, optional
+        Resolved configuration, stored in the result.
+
+    Raises
+    ------
+    ConvergenceError
+        After `settings.max_steps`; the message carries steps and autocorrelation times. The store keeps the chain.
+    ConfigurationError
+        If the store exists and neither resume nor overwrite is given, or belongs to another posterior.
+    """
+    settings = settings or SamplerSettings()
+    n_par = len(posterior.parameters)
+    walkers = settings.walkers or max(32, 4 * n_par)
+    walkers += walkers % 2
+    path = None if store is None else Path(store)
+    identity = _identity(posterior, settings, walkers, configuration)
+    provenance = {
+        **stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, data=posterior.likelihood.data_checksums),
+        **identity,
+        "assume_independent_skies": posterior.likelihood.assume_independent_skies,
+    }
+    run: _Run | None = None
+    if path is not None and path.exists():
+        if resume:
+            found = _load(path, identity)
+            if isinstance(found, FitResult):
+                return found
+            run = found
+        elif not overwrite:
+            raise ConfigurationError(
+                "the store exists",
+                path=path,
+                remedy="Pass resume=True to continue it, overwrite=True to replace it.",
+            )
+    sampler = emcee.EnsembleSampler(
+        walkers, n_par, posterior.log_prob, vectorize=True,
+        moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+    )  # fmt: skip
+    if run is None:
+        maximum, _ = maximum_posterior(posterior, rng=rng)
+        start = ball(posterior, maximum, walkers, rng=rng)
+        bits = RandomState(MT19937(SeedSequence(rng.integers(2**32, size=4).tolist())))
+        run = _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(), maximum)
+    looks = _looks(settings)
+    burn_in, tau, converged = 0, np.full(n_par, np.nan), False
+    written, cost = time.monotonic(), 0.0
+    bar = tqdm(total=max(looks), initial=run.steps, unit="step", disable=not progress, leave=False)
+    try:
+        while not converged and run.steps < max(looks):
+            _advance(sampler, run, settings.block)
+            bar.update(settings.block)
+            if run.steps in looks:
+                burn_in, tau, converged = _judge(run, settings)
+                logger.info("%d steps, longest autocorrelation time %.0f", run.steps, tau.max())
+            # Rewriting costs as much as the chain is long: spend at most a twentieth of the time on it.
+            if path is not None and time.monotonic() - written > max(2.0, 20.0 * cost):
+                begun = time.monotonic()
+                _save(path, run, provenance)
+                written, cost = time.monotonic(), time.monotonic() - begun
+    finally:
+        bar.close()
+        if path is not None and run.chain:
+            _save(path, run, provenance)
+    if not converged:
+        if run.chain and np.isnan(tau).all():
+            burn_in, tau, _ = _judge(run, settings)
+        raise ConvergenceError(
+            f"not converged after {run.steps} steps of {walkers} walkers: longest autocorrelation time "
+            f"{tau.max():.0f} steps ({posterior.names[int(tau.argmax())]}), {(run.steps - burn_in) / tau.max():.1f} "
+            f"of them sampled",
+            expected=f"{settings.target:.0f} autocorrelation times with an estimate settled within 10 per cent",
+            remedy=f"Raise max_steps to about {int(1.5 * (settings.target + 5) * tau.max())}, or look for a "
+            "degenerate or multimodal posterior.",
+        )
+    chain, log_prob = np.concatenate(run.chain), np.concatenate(run.log_prob)
+    result = FitResult(
+        posterior.names, tuple(p.label for p in posterior.parameters), tuple(p.unit for p in posterior.parameters),
+        chain, log_prob, burn_in, tau, run.accepted / (len(chain) * walkers), run.maximum, provenance,
+    )  # fmt: skip
+    if path is not None:
+        result.save(path, overwrite=True)
+    return result
+
+
+def _advance(sampler: emcee.EnsembleSampler, run: _Run, steps: int) -> None:
+    """Sample one block from where the run stands."""
+    state = emcee.State(run.position, log_prob=run.position_log_prob, random_state=run.random_state)
+    sampler.reset()
+    # emcee ignores a random state that it cannot use; make sure that this one is in force.
+    sampler.random_state = run.random_state
+    if not np.array_equal(sampler.random_state[1], run.random_state[1]):
+        raise ObsfitError("emcee did not take the stored random state; the run cannot be continued exactly")
+    sampler.run_mcmc(state, steps)
+    run.chain.append(sampler.get_chain())
+    run.log_prob.append(sampler.get_log_prob())
+    run.position, run.position_log_prob = run.chain[-1][-1], run.log_prob[-1][-1]
+    run.accepted += int(sampler.backend.accepted.sum())
+    run.random_state = sampler.random_state
+
+
+def _looks(settings: SamplerSettings) -> set[int]:
+    """Steps at which convergence is judged: fixed in advance, so that a resumed run stops where it would have."""
+    last = math.ceil(settings.max_steps / settings.block) * settings.block
+    looks, steps = {last}, 2 * settings.block
+    while steps < last:
+        looks.add(steps)
+        steps = max(steps + settings.block, round(1.2 * steps / settings.block) * settings.block)
+    return looks
+
+
+def _judge(run: _Run, settings: SamplerSettings) -> tuple[int, FloatArray, bool]:
+    """Burn-in, autocorrelation time, and whether both suffice."""
+    chain = np.concatenate(run.chain)
+    shorter = chain[: int(len(chain) / 1.2)]
+    now, then = (autocorrelation_time(part[len(part) // 4 :]) for part in (chain, shorter))
+    burn_in = min(math.ceil(5.0 * now.max()), len(chain) // 2)
+    settled = bool(np.all(np.abs(now - then) < 0.1 * now))
+    return burn_in, now, settled and len(chain) - burn_in >= settings.target * now.max()
+
+
+def _identity(
+    posterior: Posterior, settings: SamplerSettings, walkers: int, configuration: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What must be the same for a run to be continued."""
+    return {
+        "model": posterior.model.name,
+        "parameters": [
+            {"name": p.name, "prior": p.prior.dist.name, "args": [*p.prior.args, *sorted(p.prior.kwds.items())]}
+            for p in posterior.parameters
+        ],
+        "measurements": [list(term.labels) for term in posterior.likelihood.terms],
+        "walkers": walkers,
+        "block": settings.block,
+        "configuration": dict(configuration or {}),
+    }
+
+
+def _save(path: Path, run: _Run, provenance: Mapping[str, Any]) -> None:
+    name, keys, position, has_gauss, cached = run.random_state
+    with atomic_write(path, overwrite=True) as partial, h5py.File(partial, "w") as file:
+        file.attrs["obsfit_format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+        file.attrs["provenance"] = json.dumps(dict(provenance))
+        file.attrs["accepted"] = run.accepted
+        file.attrs["random_generator"], file.attrs["random_cached"] = name, cached
+        file.attrs["random_position"], file.attrs["random_has_gauss"] = position, has_gauss
+        file["random_keys"], file["maximum"] = keys, run.maximum
+        file["chain"], file["log_prob"] = np.concatenate(run.chain), np.concatenate(run.log_prob)
+
+
+def _load(path: Path, identity: Mapping[str, Any]) -> _Run | FitResult:
+    """The interrupted run in `path`, or its result if it had finished."""
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("obsfit_format") != FORMAT:
+                raise DataFormatError("this is no fit", path=path, remedy="Pass overwrite=True to start anew.")
+            stored = json.loads(file.attrs["provenance"])
+            wanted = json.loads(json.dumps(dict(identity)))
+            different = [key for key in wanted if stored.get(key) != wanted[key]]
+            if different:
+                key = different[0]
+                raise ConfigurationError(
+                    f"the stored run differs in {', '.join(different)}: {key} was {stored.get(key)!r}, "
+                    f"is now {wanted[key]!r}",
+                    path=path, remedy="Resume with the same settings, or pass overwrite=True to start anew.",
+                )  # fmt: skip
+            if "random_keys" not in file:
+                return FitResult.load(path)
+            state = (
+                str(file.attrs["random_generator"]), file["random_keys"][:],
+                int(file.attrs["random_position"]), int(file.attrs["random_has_gauss"]),
+                float(file.attrs["random_cached"]),
+            )  # fmt: skip
+            accepted = int(file.attrs["accepted"])
+            chain, log_prob = file["chain"][:], file["log_prob"][:]
+            return _Run(chain[-1], log_prob[-1], [chain], [log_prob], accepted, state, file["maximum"][:])
+    except OSError as error:
+        raise DataFormatError(f"cannot be read as HDF5: {error}", path=path) from error

@@ -1,0 +1,108 @@
+"""The posterior: priors of a model's parameters and of the nuisances, times the likelihood."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from obsfit.errors import ConfigurationError, ModelDomainError, ObsfitError
+from obsfit.infer.likelihood import Likelihood
+from obsfit.parameters import FloatArray, Parameter, log_prior
+from obsfit.protocols import Model, true_sky
+from obsfit.records.true_sky import TrueSky
+
+
+class Posterior:
+    """Log posterior density of a model's parameters and a likelihood's nuisances, vectorised.
+
+    Parameters
+    ----------
+    model : Model
+        What predicts the true sky; `obsfit.add_models` adds several.
+    likelihood : Likelihood
+        What compares it with data.
+    priors : mapping of str to frozen scipy.stats distribution, optional
+        Replaces the prior of parameters or nuisances by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If a prior names no parameter.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        Parameters of the model, then nuisances: the columns of theta.
+    """
+
+    def __init__(self, model: Model, likelihood: Likelihood, *, priors: Mapping[str, Any] | None = None) -> None:
+        self.model, self.likelihood = model, likelihood
+        chosen = dict(priors or {})
+        names = [p.name for p in (*model.parameters, *likelihood.parameters)]
+        for name in chosen:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                raise ConfigurationError(
+                    f"prior for unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                    expected=f"one of {', '.join(names)}",
+                )
+        self.parameters: tuple[Parameter, ...] = tuple(
+            replace(p, prior=chosen[p.name]) if p.name in chosen else p
+            for p in (*model.parameters, *likelihood.parameters)
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of theta."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def skies(self, theta: FloatArray) -> list[TrueSky]:
+        """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
+        own = theta[:, : len(self.model.parameters)]
+        return [
+            true_sky(self.model, own, term.operator.energy.rigidity_tv, term.operator.lmax)
+            for term in self.likelihood.terms
+        ]
+
+    def log_prior(self, theta: FloatArray) -> FloatArray:
+        """Log prior density, shape (n_vec,)."""
+        return log_prior(self.parameters, np.atleast_2d(theta))
+
+    def log_prob(self, theta: FloatArray) -> FloatArray:
+        """Log posterior density, shape (n_vec,), for theta (n_vec, n_par); -inf outside the prior's support.
+
+        Raises
+        ------
+        ObsfitError
+            If the likelihood is not a number somewhere inside the prior: a bug in a model must stop the run.
+        """
+        theta = np.atleast_2d(np.asarray(theta, dtype=np.float64))
+        total = self.log_prior(theta)
+        inside = np.isfinite(total)
+        if inside.any():
+            total[inside] += self._log_likelihood(theta[inside])
+        if np.isnan(total).any():
+            bad = theta[np.isnan(total)][0]
+            where = ", ".join(f"{n}={v:.6g}" for n, v in zip(self.names, bad, strict=True))
+            raise ObsfitError(f"model {self.model.name!r}: the likelihood is not a number at {where}")
+        return total
+
+    def _log_likelihood(self, theta: FloatArray) -> FloatArray:
+        nuisance = theta[:, len(self.model.parameters) :]
+        try:
+            skies = self.skies(theta)
+        except ModelDomainError:
+            if len(theta) == 1:
+                return np.array([-np.inf])
+            return np.concatenate([self._log_likelihood(theta[i : i + 1]) for i in range(len(theta))])
+        return self.likelihood.log_prob(skies, nuisance)
+
+    def draw(self, theta: FloatArray, *, rng: np.random.Generator) -> list[FloatArray]:
+        """Random data of each term, shape (n_vec, n_data): with posterior samples, the posterior prediction."""
+        nuisances = self.likelihood.split(theta[:, len(self.model.parameters) :])
+        parts = zip(self.likelihood.terms, self.skies(theta), nuisances, strict=True)
+        return [term.draw(sky, own, rng=rng) for term, sky, own in parts]
