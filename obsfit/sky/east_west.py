@@ -49,7 +49,7 @@ def east_west_step(acceptance: Acceptance, zenith_max: u.Quantity, *, order: int
     0.5
     """
     cut = float(zenith_max.to_value(u.rad))
-    if not 0.0 < cut <= np.pi / 2 * (1 + 1e-15):
+    if not 0.0 < cut <= np.pi / 2:
         raise ValueError(f"zenith_max {zenith_max}: expected an angle in (0, 90] deg")
     nodes, weights = leggauss(order)
     zenith = (0.5 * cut * (nodes + 1.0))[:, np.newaxis]

@@ -40,7 +40,7 @@ def top_hat_window(radius: u.Quantity, lmax: int) -> FloatArray:
     array([1.      , 0.75    , 0.375   , 0.046875])
     """
     angle = float(radius.to_value(u.rad))
-    if not 0.0 < angle <= np.pi * (1 + 1e-15):
+    if not 0.0 < angle <= np.pi:
         raise ValueError(f"radius {radius}: expected an angle in (0, 180] deg")
     _check(lmax)
     versine = 2.0 * np.sin(0.5 * angle) ** 2
