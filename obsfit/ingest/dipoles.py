@@ -98,14 +98,14 @@ def _check_row(
     usable: bool,
 ) -> None:
     """Remember what is missing in one row; a cell that was bad in itself is not complained about twice."""
-    told = {entry.column for entry in columns.bad if entry.row == i + 1}
-    if math.isnan(amplitude) and math.isnan(limit) and not told & {"amplitude", "limit"}:
+    told = columns.is_bad(i + 1, "amplitude") or columns.is_bad(i + 1, "limit")
+    if math.isnan(amplitude) and math.isnan(limit) and not told:
         columns.add(i + 1, "amplitude", "", "no amplitude and no limit, one of them is required")
     for name, value, error in (
         ("amplitude_error", amplitude, amplitude_error),
         ("phase_error", phase, phase_error),
     ):
-        needed = usable and not math.isnan(value) and columns.has(name) and name not in told
+        needed = usable and not math.isnan(value) and columns.has(name) and not columns.is_bad(i + 1, name)
         if needed and not error > 0:
             columns.add(
                 i + 1, name, error, "no positive error; where it is unknown say so by errors_usable = false"
@@ -141,19 +141,15 @@ def _field_of_view(columns: ColumnReader) -> tuple[FloatArray, FloatArray, Float
 
 def _amplitude(value: float) -> str | None:
     if value < 0:
-        return f"{value:.6g} is negative, but an amplitude cannot be"
+        return "is negative, but an amplitude cannot be"
     if value > 1:
-        return f"{value:.6g} is larger than one; if it is in units of 1e-4 or %, declare that unit"
+        return "is larger than one; if it is in units of 1e-4 or %, declare that unit"
     return None
 
 
 def _amplitude_error(value: float) -> str | None:
-    return f"{value:.6g} is a negative error" if value < 0 else None
+    return "is a negative error" if value < 0 else None
 
 
 def _level(value: float) -> str | None:
-    return (
-        None
-        if 0 < value < 1
-        else f"{value:.6g} is not a confidence level between 0 and 1 (declare % if it is in %)"
-    )
+    return None if 0 < value < 1 else "is not a confidence level between 0 and 1 (declare % if it is in %)"

@@ -64,6 +64,6 @@ def _fluctuation(offset: float) -> Callable[[float], str | None]:
     def check(value: float) -> str | None:
         if abs(value - offset) <= 0.5:
             return None
-        return f"{value:.6g} is not a relative intensity about {offset:g}; see the metadata 'relative_to'"
+        return f"is not a relative intensity about {offset:g}; see the metadata 'relative_to'"
 
     return check

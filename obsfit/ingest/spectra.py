@@ -220,7 +220,7 @@ def _check_group(
 
 def _power(value: float) -> str | None:
     if value < 0:
-        return f"{value:.6g} is negative; expected power before noise subtraction, and lengths for errors"
+        return "is negative; expected power before noise subtraction, and lengths for errors"
     if value > 1e2:
-        return f"{value:.6g} is not a power of relative intensity (these are far below one)"
+        return "is not a power of relative intensity (these are far below one)"
     return None

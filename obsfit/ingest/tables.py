@@ -30,10 +30,16 @@ FloatArray = NDArray[np.float64]
 MAX_BYTES = 64 * 2**20
 MAX_ROWS = 1_000_000
 MAX_COLUMNS = 200
-MAX_HEADER_BYTES = 2**18
+MAX_HEADER_BYTES = 2**17
+MAX_LINE_LENGTH = 2**16
 MAX_UNIT_LENGTH = 40
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+# Narrower than what astropy reads, which evaluates powers of numbers: "10**999999999" would never end.
+_UNIT_NAME = r"(?:[A-Za-z]+|[%°])(?:(?:\*\*|\^)?-?[1-9])?"
+_UNIT = re.compile(
+    rf"(?P<scale>{_NUMBER.pattern})?(?P<names>\s*(?:{_UNIT_NAME}(?:\s*[/* .]\s*{_UNIT_NAME})*)?)", re.ASCII
+)
 _QUANTITY = re.compile(rf"({_NUMBER.pattern})\s*(.*)", re.ASCII)
 _CSV_COLUMN = re.compile(r"([^\[\]]*?)\s*(?:\[([^\[\]]*)\])?")
 _META_LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_ ]*?)\s*:\s*(.*)")
@@ -113,14 +119,7 @@ def read_sheet(path: str | Path, *, label: str | None = None) -> Sheet:
     label = str(path) if label is None else label
     data = _read_bytes(path, label)
     text = _decode(data, label)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if len(lines) > MAX_ROWS + 10_000:
-        raise DataFormatError(
-            f"{len(lines)} lines are too many",
-            path=label,
-            expected=f"at most {MAX_ROWS} rows",
-            remedy="Split the file.",
-        )
+    lines = _lines(text, label)
     sha256 = hashlib.sha256(data).hexdigest()
     is_ecsv = lines[0].startswith("# %ECSV")
     header, names, delimiter, first = (_ecsv_header if is_ecsv else _csv_header)(lines, label)
@@ -181,6 +180,7 @@ class ColumnReader:
         self.sheet = sheet
         self.what = what
         self.bad: list[BadValue] = []
+        self._places: set[tuple[int | None, str | None]] = set()
         absent = [name for name in known if name not in sheet.cells]
         for name in sheet.names:
             near = [] if name in known else difflib.get_close_matches(name, absent, n=1, cutoff=0.85)
@@ -190,6 +190,11 @@ class ColumnReader:
     def add(self, row: int | None, column: str | None, value: object, problem: str) -> None:
         """Remember a bad place; `row` counts lines of data from one."""
         self.bad.append(BadValue(row, column, value, problem))
+        self._places.add((row, column))
+
+    def is_bad(self, row: int, column: str) -> bool:
+        """Whether a cell, or its whole column, is already remembered as bad."""
+        return (row, column) in self._places or (None, column) in self._places
 
     def has(self, name: str) -> bool:
         """Whether the sheet has this column."""
@@ -227,7 +232,7 @@ class ColumnReader:
         blank : bool
             Whether single cells may be empty or nan.
         check : callable, optional
-            Gives the complaint about a finite value in `unit`, or None.
+            Gives the complaint about a finite value in `unit`, such as "is negative", or None.
 
         Returns
         -------
@@ -246,7 +251,8 @@ class ColumnReader:
                 problem = None if blank else "no value, but one is required here"
             elif problem is None:
                 value *= factor
-                problem = None if math.isnan(factor) or check is None else check(value)
+                complaint = None if math.isnan(factor) or check is None else check(value)
+                problem = None if complaint is None else f"{self._printed(name, cell)} {complaint}"
             if problem is not None:
                 self.add(i + 1, name, cell, problem)
             values[i] = value
@@ -314,7 +320,8 @@ class ColumnReader:
             return math.nan
         value, problem = parse_quantity(text, unit)
         if problem is None and check is not None:
-            problem = check(value)
+            complaint = check(value)
+            problem = None if complaint is None else f"{text} {complaint}"
         if problem is not None:
             self.add(None, None, text, f"metadata {key}: {problem}")
         return value
@@ -347,6 +354,10 @@ class ColumnReader:
             problem, path=self.sheet.path, bad=self.bad, expected=f"{self.what} with valid entries throughout",
             remedy=remedy,
         )  # fmt: skip
+
+    def _printed(self, name: str, cell: str) -> str:
+        unit = self.sheet.units[name]
+        return f"{_short(cell)} {unit}" if unit else _short(cell)
 
     def _missing(self, name: str, with_unit: str) -> None:
         there = _short(", ".join(self.sheet.names), 200)
@@ -400,20 +411,23 @@ def parse_flag(cell: str) -> bool | None:
 
 
 def parse_unit(text: str) -> u.UnitBase | None:
-    """Return the astropy unit that a text names, None where it names none.
+    """Return the astropy unit that a text names, None where it names none: a scale, names, or both.
 
     Examples
     --------
     >>> parse_unit("TeV"), parse_unit("furlongs per fortnight")
     (Unit("TeV"), None)
     """
-    if len(text) > MAX_UNIT_LENGTH:
+    match = _UNIT.fullmatch(text)
+    if match is None or len(text) > MAX_UNIT_LENGTH:
+        return None
+    scale = float(match["scale"] or 1)
+    if not 0 < scale < math.inf:
         return None
     try:
-        unit = u.Unit(text)
-    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        return u.Unit(scale) * u.Unit(match["names"].strip()) if match["names"].strip() else u.Unit(scale)
+    except (ValueError, TypeError, ArithmeticError):
         return None
-    return unit
 
 
 def conversion(text: str, unit: str) -> float | None:
@@ -425,8 +439,7 @@ def conversion(text: str, unit: str) -> float | None:
     (1000.0, 0.01, None)
     """
     declared = parse_unit(text)
-    # Logarithmic units convert, but not by a factor.
-    if declared is None or isinstance(declared, u.function.FunctionUnitBase):
+    if declared is None:
         return None
     try:
         factor = float(declared.to(u.Unit(unit)))
@@ -467,7 +480,7 @@ def within(low: float, high: float, text: str) -> Callable[[float], str | None]:
     """Return a check that a value lies in [low, high]; `text` says what was expected."""
 
     def check(value: float) -> str | None:
-        return None if low <= value <= high else f"{value:.6g} is out of range, expected {text}"
+        return None if low <= value <= high else f"is out of range, expected {text}"
 
     return check
 
@@ -476,7 +489,7 @@ def positive(text: str) -> Callable[[float], str | None]:
     """Return a check that a value is greater than zero; `text` says what it is."""
 
     def check(value: float) -> str | None:
-        return None if 0 < value < math.inf else f"{value:.6g} is not a positive {text}"
+        return None if 0 < value < math.inf else f"is not a positive {text}"
 
     return check
 
@@ -530,6 +543,23 @@ def _decode(data: bytes, label: str) -> str:
             remedy="Tables are read from ECSV or CSV.",
         )  # fmt: skip
     return text
+
+
+def _lines(text: str, label: str) -> list[str]:
+    # Counted before they are split: a file of line feeds alone would take gigabytes as a list.
+    if text.count("\n") + text.count("\r") > MAX_ROWS + 10_000:
+        raise DataFormatError(
+            "too many lines", path=label, expected=f"at most {MAX_ROWS} rows", remedy="Split the file."
+        )
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    longest = max(map(len, lines))
+    if longest > MAX_LINE_LENGTH:
+        raise DataFormatError(
+            f"a line of {longest} characters",
+            path=label,
+            expected=f"lines of at most {MAX_LINE_LENGTH} characters",
+        )
+    return lines
 
 
 def _ecsv_header(lines: list[str], label: str) -> tuple[_Header, list[str], str, int]:
