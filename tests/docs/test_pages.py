@@ -1,0 +1,90 @@
+"""The pages tell the truth: examples run, commands exist, links lead somewhere, errata are pinned."""
+
+import contextlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(program):
+    """Command lines of a program in the shell blocks, without comments."""
+    lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+    return [" ".join(words[1:]) for words in lines if words and words[0] == program]
+
+
+def test_the_python_example_runs_as_printed(tmp_path):
+    (example,) = blocks("python")
+    lines = [line for line in example.splitlines() if line.strip()]
+    assert len(lines) <= 10
+    process = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    table = {line.split()[0]: line.split()[1:] for line in process.stdout.splitlines()[2:]}
+    # The slope of the published spectra lies near l^-3, which is p = 1/2 (AM15).
+    assert 0.2 < float(table["exponent"][0]) < 0.8
+    assert all(float(row[-1]) < 1.05 for row in table.values())
+
+
+@pytest.mark.parametrize("command", commands("obsfit"))
+def test_the_commands_of_the_readme_work(command, tmp_path):
+    if command.startswith("reproduce") and not (ROOT / "analyses").is_dir():
+        pytest.skip("no checkout")
+    process = subprocess.run(
+        [sys.executable, "-c", f"import obsfit.cli; obsfit.cli.main({command.split()!r})"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout
+
+
+def test_the_targets_of_the_readme_exist_and_make_lists_them():
+    targets = {word for command in commands("make") for word in command.split()[:1]}
+    assert {"reproduce", "test"} <= targets
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets <= set(re.findall(r"make (\w+)", listed))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if not target.startswith("https://")]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_the_dipole_of_the_readme_can_be_read(tmp_path):
+    import obsfit
+
+    (table,) = blocks("text")
+    path = tmp_path / "my_dipoles.csv"
+    path.write_text(table, encoding="utf-8")
+    with contextlib.chdir(tmp_path):
+        dipoles = obsfit.load_dipoles("my_dipoles.csv")
+    assert dipoles.amplitude.tolist() == [8.1e-4]
+    assert dipoles.energy_tev.tolist() == [20.0]
+
+
+def test_every_erratum_is_pinned_and_every_pinned_erratum_is_told():
+    told = set(re.findall(r"^## E(\d+):", (ROOT / "docs/errata.md").read_text(encoding="utf-8"), re.MULTILINE))
+    pinned = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        pinned |= set(re.findall(r"^\s*def test_e0*(\d+)_", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert (sorted(told - pinned, key=int), sorted(pinned - told, key=int)) == ([], [])
