@@ -33,6 +33,7 @@ check: $(STAMP) ## Lint, types, import contracts, wheel and README
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -m packaging tests/packaging
+	$(PYTEST) -k "commands or targets or links" tests/docs
 
 bench: $(STAMP) ## Time our routes beside the usual ones
 	$(ONE_THREAD) $(BIN)/python benchmarks/run.py
