@@ -3,12 +3,20 @@ r"""Relative diffusion of neighbouring particles: the stationary power spectrum 
 Two particles that arrive from nearly the same direction have seen nearly the same turbulence. Their relative
 scattering rate :math:`\nu_r(x)`, :math:`x = \hat p_1 \cdot \hat p_2`, therefore vanishes at x = 1, and a dipole fed by
 the gradient of cosmic rays spreads over all multipoles (Ahlers & Mertsch: AM15; AM17 section 4.4, Eqs. 72-77).
+
+The equation of the stationary state is :math:`\nu_r(x) \sum_l (2l+1)\, l(l+1)\, C_l P_l(x) = 3 Q_1 x`. Its sum has no
+term in l = 0, but :math:`x/\nu_r` has one unless its integral vanishes: taken at its word, the equation has no
+solution. Eq. (77) of AM17 projects on l >= 1 and leaves the monopole aside. In the time-dependent system of the same
+ansatz the monopole grows linearly, as :math:`\dot C_0 = 3 Q_1 \bar x` with the mean of x weighted by
+:math:`1/\nu_r`, and what the other multipoles settle to has :math:`x - \bar x` in place of x. Both are offered;
+Eq. (77) is the default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.polynomial.legendre import legvander
@@ -22,7 +30,7 @@ FloatArray = NDArray[np.float64]
 Rate = Callable[[FloatArray], FloatArray]
 
 
-def power_ratio(exponent: ArrayLike, lmax: int) -> FloatArray:
+def power_ratio(exponent: ArrayLike, lmax: int, *, growing_monopole: bool = False) -> FloatArray:
     r"""C_l / C_1 of the stationary sky for the rate :math:`\nu_r(x) = \nu_0 (1 - x)^p`, Eq. (77) of AM17.
 
     The integral of Eq. (77) is a ratio of Gamma functions. With
@@ -40,6 +48,9 @@ def power_ratio(exponent: ArrayLike, lmax: int) -> FloatArray:
         p, between 0 and 1 inclusive.
     lmax : int
         Largest multipole, at least 1.
+    growing_monopole : bool
+        If true, the late state of `evolve` with its growing monopole instead of Eq. (77), with the same slope:
+        :math:`C_l/C_1 = \Gamma(l+p-1)\,\Gamma(4-p)/[\Gamma(p)\,\Gamma(l+3-p)]`.
 
     Returns
     -------
@@ -70,18 +81,22 @@ def power_ratio(exponent: ArrayLike, lmax: int) -> FloatArray:
             remedy="Restrict the prior of the exponent.",
         )
     ell = np.arange(2, lmax + 1)
-    # For l >= 2 the factor l + p - 1 cancels the last factor of the product of k + p: nothing vanishes at p = 0
-    # but the overall factor p.
-    numerator = np.where(ell == 2, 1.0, ell - 2 + p)
-    gammas = np.cumprod(numerator / (ell + 1 - p), axis=-1)
-    shape = (ell * (ell + 1) - p * (1 - p)) / (ell + 2 - p) * (2 / (ell * (ell + 1)))
     ratio = np.zeros((*p.shape[:-1], lmax + 1))
     ratio[..., 1] = 1.0
+    if growing_monopole:
+        ratio[..., 2:] = np.cumprod((ell - 2 + p) / (ell + 2 - p), axis=-1)
+        return ratio
+    # For l >= 2 the factor l + p - 1 cancels the last factor of the product of k + p: nothing vanishes at p = 0
+    # but the overall factor p.
+    gammas = np.cumprod(np.where(ell == 2, 1.0, ell - 2 + p) / (ell + 1 - p), axis=-1)
+    shape = (ell * (ell + 1) - p * (1 - p)) / (ell + 2 - p) * (2 / (ell * (ell + 1)))
     ratio[..., 2:] = gammas * shape * (p * (3 - p) / (2 - p * (1 - p)))
     return ratio
 
 
-def power_from_rate(rate: Rate, lmax: int, *, endpoint_exponent: float | None = None) -> FloatArray:
+def power_from_rate(
+    rate: Rate, lmax: int, *, endpoint_exponent: float | None = None, growing_monopole: bool = False
+) -> FloatArray:
     r"""C_l of the stationary sky for any relative scattering rate and a unit dipole source, Eq. (77) of AM17.
 
     .. math:: C_l = \frac{3}{2} \frac{Q_1}{l(l+1)} \int_{-1}^{1} \frac{x P_l(x)}{\nu_r(x)}\, dx, \qquad Q_1 = 1 .
@@ -94,7 +109,10 @@ def power_from_rate(rate: Rate, lmax: int, *, endpoint_exponent: float | None = 
         Largest multipole, at least 1.
     endpoint_exponent : float, optional
         p < 1 if the rate vanishes as :math:`(1-x)^p` at x = 1: then Gauss-Jacobi quadrature is used. Default: adaptive
-        quadrature, which needs no exponent as long as the rate vanishes more slowly than about (1 - x)^(3/4).
+        quadrature, which needs no exponent if the rate vanishes no faster than the root of 1 - x
+        (a faster one is not resolved by a function of x in double precision).
+    growing_monopole : bool
+        If true, x - x_mean stands in place of x, the late state of `evolve`: see the head of this module.
 
     Returns
     -------
@@ -120,10 +138,13 @@ def power_from_rate(rate: Rate, lmax: int, *, endpoint_exponent: float | None = 
 
     def integrand(x: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
-            return x[:, None] * legvander(x, lmax)[:, 1:] / _checked(rate, x)[:, None]
+            weighted = legvander(x, lmax) / _checked(rate, x)[:, None]
+        return np.concatenate([x[:, None] * weighted, weighted], axis=1)
 
+    with_x, without = _integrate(integrand, exponent, lmax + 1).reshape(2, lmax + 1)
+    mean = with_x[0] / without[0] if growing_monopole else 0.0
     power = np.zeros(lmax + 1)
-    power[1:] = 1.5 / (ell * (ell + 1)) * _integrate(integrand, exponent, lmax)
+    power[1:] = 1.5 / (ell * (ell + 1)) * (with_x - mean * without)[1:]
     return power
 
 
@@ -195,7 +216,7 @@ def evolve(
     Returns
     -------
     ndarray, shape (..., lmax + 1)
-        Includes l = 0, which takes what relative diffusion hands to the monopole.
+        Includes l = 0, which takes what relative diffusion hands to the monopole, for ever if there is a source.
 
     Raises
     ------
@@ -261,12 +282,19 @@ class RelativeDiffusion:
     rigidity), statistically isotropic and Gaussian; the mean magnetic field is ignored. The dipole is part of the
     random sky.
 
+    Attributes
+    ----------
+    growing_monopole : bool
+        Whether to use the late state of the time-dependent ansatz instead of Eq. (77), see `power_ratio`.
+
     Examples
     --------
     >>> model = RelativeDiffusion()
     >>> model.c_ell(np.array([[-7.0, 0.5]]), np.array([10.0]), 2)[0, 0, 0]
     array([0.00000000e+00, 1.00000000e-07, 1.56462585e-08])
     """
+
+    growing_monopole: bool = False
 
     @property
     def name(self) -> str:
@@ -299,7 +327,7 @@ class RelativeDiffusion:
         ModelDomainError
             If an exponent lies outside [0, 1].
         """
-        power = 10.0 ** theta[:, 0, None] * power_ratio(theta[:, 1], lmax)
+        power = 10.0 ** theta[:, 0, None] * power_ratio(theta[:, 1], lmax, growing_monopole=self.growing_monopole)
         n_rig = np.size(rigidity_tv)
         return np.broadcast_to(power[:, None, None, :], (theta.shape[0], n_rig, n_rig, lmax + 1))
 
@@ -331,7 +359,7 @@ def _integrate(
     The tolerance is relative to the largest of the m integrals.
     """
     if exponent is None:
-        return _adaptive(integrand, rtol)
+        return _adaptive(integrand, 1e-9)
     if not exponent > -1:
         raise ConvergenceError(
             f"the integrand grows as (1 - x)^{exponent} at x = 1 and has no integral",
@@ -354,23 +382,35 @@ def _integrate(
 
 
 def _adaptive(integrand: Callable[[FloatArray], FloatArray], rtol: float) -> FloatArray:
+    # Bisection visits the same points for every component, so that each is computed once.
+    @cache
     def graded(t: float) -> FloatArray:
-        # x = 1 - 2 t^4 crowds the nodes at x = 1, where the rate vanishes like a root.
-        value: FloatArray = 8 * t**3 * integrand(np.array([1 - 2 * t**4]))[0]
-        if not np.all(np.isfinite(value)):
+        # x = 1 - 2 t^2 crowds the nodes at x = 1; any more, and the rounding of x would be seen.
+        with np.errstate(invalid="ignore"):
+            values: FloatArray = 4 * t * integrand(np.array([1 - 2 * t**2]))[0]
+        if not np.all(np.isfinite(values)):
             raise ConvergenceError(
-                f"the integrand is not finite at 1 - x = {2 * t**4:.1e}",
-                expected="a rate that vanishes at x = 1 alone, more slowly than about (1 - x)^(3/4)",
+                f"adaptive quadrature reached 1 - x = {2 * t**2:.1e}, where the integrand is not finite",
+                expected="a rate that vanishes at x = 1 alone, and no faster than the root of 1 - x",
                 remedy="State the end-point exponent of the rate.",
             )
-        return value
+        return values
 
-    value, error = integrate.quad_vec(graded, 0.0, 1.0, epsabs=0.0, epsrel=0.1 * rtol, norm="max", limit=2000)
-    scale = float(np.max(np.abs(value)))
+    def component(t: float, index: int) -> float:
+        return float(graded(t)[index])
+
+    size = graded(0.5).size
+    integrals, error = np.empty(size), 0.0
+    for index in range(size):
+        result = integrate.quad(
+            component, 0.0, 1.0, args=(index,), epsabs=1e-13, epsrel=1e-11, limit=200, full_output=1
+        )
+        integrals[index], error = result[0], max(error, result[1])
+    scale = float(np.max(np.abs(integrals)))
     if not error <= rtol * scale:
         raise ConvergenceError(
             f"adaptive quadrature stopped with an estimated error of {error:.1e} on {scale:.3e}",
             expected=f"a relative error below {rtol:.0e}",
             remedy="State the end-point exponent of the rate, or smooth its breaks.",
         )
-    return np.asarray(value)
+    return integrals
