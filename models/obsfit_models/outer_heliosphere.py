@@ -140,7 +140,7 @@ class OuterHeliosphere:
         rigidity_tv : ndarray, shape (n_rig,)
             Rigidities.
         lmax : int
-            Largest multipole, at least 1; the displacement has none above 3 n_side - 1.
+            Largest multipole, at least 1; the displacement has none above 2 n_side.
         """
         if lmax < 1:
             raise ValueError(f"lmax {lmax}: expected 1 or more")
@@ -160,8 +160,9 @@ class OuterHeliosphere:
         """a_lm of the displacement along each transverse vector, shape (2, n_alm), without their monopoles."""
         if self._displacement is None:
             return None
-        lmax = 3 * hp.npix2nside(self._displacement.shape[1]) - 1
-        alm = np.stack([hp.map2alm(sky, lmax=lmax, iter=3) for sky in self.transverse @ self._displacement])
+        # Above l = 2 n_side the iterated analysis of a HEALPix map no longer converges to rounding.
+        lmax = 2 * hp.npix2nside(self._displacement.shape[1])
+        alm = np.stack([hp.map2alm(sky, lmax=lmax, iter=10) for sky in self.transverse @ self._displacement])
         alm[:, 0] = 0.0
         return alm
 
