@@ -14,7 +14,7 @@ PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -q
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test check bench docs clean
+.PHONY: help reproduce test check lint types contracts package bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -27,11 +27,19 @@ reproduce: $(STAMP) ## Draw the figures, fit, and write results/index.html (FULL
 test: $(STAMP) ## Run all tests and doctests
 	$(PYTEST) -n auto --maxprocesses 8 -m "not packaging"
 
-check: $(STAMP) ## Lint, types, import contracts, wheel and README
+check: lint types contracts package ## Lint, types, import contracts, wheel and README
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
+
+contracts: $(STAMP)
 	$(BIN)/lint-imports
+
+package: $(STAMP)
 	$(PYTEST) -m packaging tests/packaging
 	$(PYTEST) -k "commands or targets or links" tests/docs
 
