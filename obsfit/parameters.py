@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Density = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,34 @@ def log_prior(parameters: Sequence[Parameter], theta: FloatArray) -> FloatArray:
     >>> log_prior([Parameter("p", stats.uniform(0, 2))], np.array([[1.0], [3.0]]))
     array([-0.69314718,        -inf])
     """
+    return sum_densities([log_density(parameter.prior) for parameter in parameters], theta)
+
+
+def sum_densities(densities: Sequence[Density], theta: FloatArray) -> FloatArray:
+    """Return the sum over columns of log densities, shape (n_vec,), for theta of shape (n_vec, n_par)."""
     total = np.zeros(theta.shape[0])
-    for column, parameter in enumerate(parameters):
-        total += parameter.prior.logpdf(theta[:, column])
+    for density, column in zip(densities, theta.T, strict=True):
+        total += density(column)
     return total
+
+
+def log_density(prior: Any) -> Density:
+    """Return a function that gives the log density of a frozen scipy.stats distribution.
+
+    For uniform, normal and half-normal priors it is written out: scipy's checks of its arguments cost more than most
+    likelihoods. Any other distribution answers through its own ``logpdf``.
+    """
+    shape, loc, scale = prior.dist._parse_args(*prior.args, **prior.kwds)
+    name = prior.dist.name
+    if shape or name not in ("uniform", "norm", "halfnorm"):
+        return cast(Density, prior.logpdf)
+    if name == "uniform":
+        high, value = loc + scale, -np.log(scale)
+        return lambda x: np.where((x >= loc) & (x <= high), value, -np.inf)
+    constant = -np.log(scale) - 0.5 * np.log(2.0 * np.pi)
+    if name == "norm":
+        return lambda x: constant - 0.5 * ((x - loc) / scale) ** 2
+    return lambda x: np.where(x >= loc, constant + np.log(2.0) - 0.5 * ((x - loc) / scale) ** 2, -np.inf)
 
 
 def draw_prior(parameters: Sequence[Parameter], size: int, *, rng: np.random.Generator) -> FloatArray:

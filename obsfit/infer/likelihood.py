@@ -251,9 +251,13 @@ class DipoleTerm:
         )  # fmt: skip
         return tuple(choice for choice in choices if choice is not None)
 
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.parameters)
+
     def _scatters(self, nuisance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(amplitude scatter, direction scatter in rad, intrinsic scatter), each (n_vec,)."""
-        columns = dict(zip((p.name for p in self.parameters), nuisance.T, strict=True))
+        columns = dict(zip(self._names, nuisance.T, strict=True))
         zero = np.zeros(nuisance.shape[0])
         log_intrinsic = columns.get("log10_intrinsic_scatter")
         return (
@@ -408,6 +412,7 @@ class Likelihood:
                 remedy="assume_independent_skies=True multiplies their likelihoods all the same; it is recorded.",
             )
         self.parameters = self._name_nuisances()
+        self._edges = np.cumsum([len(term.parameters) for term in self.terms])[:-1]
 
     def _name_nuisances(self) -> tuple[Parameter, ...]:
         names: list[Parameter] = []
@@ -422,8 +427,7 @@ class Likelihood:
 
     def split(self, nuisance: FloatArray) -> list[FloatArray]:
         """Nuisances of each term, from the columns of all, shape (n_vec, n_nuisance)."""
-        edges = np.cumsum([len(term.parameters) for term in self.terms])[:-1]
-        return list(np.split(nuisance, edges, axis=1))
+        return list(np.split(nuisance, self._edges, axis=1))
 
     def log_prob(self, skies: Sequence[TrueSky], nuisance: FloatArray) -> FloatArray:
         """Log likelihood, shape (n_vec,), of the sky at the rigidities of each term."""

@@ -54,7 +54,7 @@ def maximum_posterior(
     )  # fmt: skip
     fine = minimize(
         lambda u: float(cost(np.asarray(u))), coarse.x, method="Nelder-Mead", bounds=bounds,
-        options={"maxfev": 400 * len(bounds), "xatol": 1e-6, "fatol": 1e-6, "adaptive": True},
+        options={"maxfev": 200 * len(bounds), "xatol": 1e-6, "fatol": 1e-6, "adaptive": True},
     )  # fmt: skip
     best = min((coarse, fine), key=lambda result: float(result.fun))
     if best.fun >= 1e300:

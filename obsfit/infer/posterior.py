@@ -11,7 +11,7 @@ import numpy as np
 
 from obsfit.errors import ConfigurationError, ModelDomainError, ObsfitError
 from obsfit.infer.likelihood import Likelihood
-from obsfit.parameters import FloatArray, Parameter, log_prior
+from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
 from obsfit.protocols import Model, true_sky
 from obsfit.records.true_sky import TrueSky
 
@@ -42,7 +42,9 @@ class Posterior:
     def __init__(self, model: Model, likelihood: Likelihood, *, priors: Mapping[str, Any] | None = None) -> None:
         self.model, self.likelihood = model, likelihood
         chosen = dict(priors or {})
-        names = [p.name for p in (*model.parameters, *likelihood.parameters)]
+        own = model.parameters
+        self._n_model = len(own)
+        names = [p.name for p in (*own, *likelihood.parameters)]
         for name in chosen:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
@@ -51,9 +53,10 @@ class Posterior:
                     expected=f"one of {', '.join(names)}",
                 )
         self.parameters: tuple[Parameter, ...] = tuple(
-            replace(p, prior=chosen[p.name]) if p.name in chosen else p
-            for p in (*model.parameters, *likelihood.parameters)
+            replace(p, prior=chosen[p.name]) if p.name in chosen else p for p in (*own, *likelihood.parameters)
         )
+
+        self._densities = [log_density(p.prior) for p in self.parameters]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ class Posterior:
 
     def skies(self, theta: FloatArray) -> list[TrueSky]:
         """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
-        own = theta[:, : len(self.model.parameters)]
+        own = theta[:, : self._n_model]
         return [
             true_sky(self.model, own, term.operator.energy.rigidity_tv, term.operator.lmax)
             for term in self.likelihood.terms
@@ -70,7 +73,7 @@ class Posterior:
 
     def log_prior(self, theta: FloatArray) -> FloatArray:
         """Log prior density, shape (n_vec,)."""
-        return log_prior(self.parameters, np.atleast_2d(theta))
+        return sum_densities(self._densities, np.atleast_2d(theta))
 
     def log_prob(self, theta: FloatArray) -> FloatArray:
         """Log posterior density, shape (n_vec,), for theta (n_vec, n_par); -inf outside the prior's support.
@@ -92,7 +95,7 @@ class Posterior:
         return total
 
     def _log_likelihood(self, theta: FloatArray) -> FloatArray:
-        nuisance = theta[:, len(self.model.parameters) :]
+        nuisance = theta[:, self._n_model :]
         try:
             skies = self.skies(theta)
         except ModelDomainError:
@@ -103,6 +106,6 @@ class Posterior:
 
     def draw(self, theta: FloatArray, *, rng: np.random.Generator) -> list[FloatArray]:
         """Random data of each term, shape (n_vec, n_data): with posterior samples, the posterior prediction."""
-        nuisances = self.likelihood.split(theta[:, len(self.model.parameters) :])
+        nuisances = self.likelihood.split(theta[:, self._n_model :])
         parts = zip(self.likelihood.terms, self.skies(theta), nuisances, strict=True)
         return [term.draw(sky, own, rng=rng) for term, sky, own in parts]

@@ -194,13 +194,13 @@ class ObservationOperator:
     def _respond(self, alm: ComplexArray) -> dict[int, ComplexArray]:
         """Observed a_lm for each m, shape (..., n_obs, l_out), of true a_lm (..., n_rig, n_alm)."""
         lmax = alm_lmax(alm.shape[-1])
-        averaged = np.einsum("or,...rk->...ok", self.energy.weights, alm)
+        averaged = self.energy.weights @ alm
         observed = {}
         for m, response in self.response.items():
             stop = min(lmax, self.lmax)
             start = alm_index(lmax, m, m)
             column = averaged[..., start : start + stop - m + 1]
-            observed[m] = np.einsum("olk,...ok->...ol", response[:, :, m : stop + 1], column)
+            observed[m] = (response[:, :, m : stop + 1] @ column[..., None])[..., 0]
         return observed
 
     def _signal(self, c_ell: FloatArray, m: int) -> FloatArray:

@@ -1,14 +1,19 @@
-"""Tables behind figures: ECSV files that say which data and settings they come from."""
+"""Files behind figures and fits: tables that say which data and settings they come from, and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from astropy.table import Table
 
 from obsfit import __version__
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.result import FitResult
+from obsfit.plot import fits
 from obsfit.plot.report import DataSource
+from obsfit.plot.style import save, styled
 
 FORMAT = "obsfit-figure-table"
 FORMAT_VERSION = 1
@@ -52,3 +57,38 @@ def write_table(
     table.write(partial, format="ascii.ecsv", overwrite=True)
     partial.replace(path)
     return path
+
+
+def write_fit(posterior: Posterior, fit: FitResult, folder: str | Path, *, rng: np.random.Generator) -> Table:
+    """Write summary, prediction and plots of a fit into a folder, and return the summary.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The posterior that was fitted.
+    fit : FitResult
+        Its samples.
+    folder : str or Path
+        Gets summary.ecsv, predictive.ecsv and corner, trace and predictive as PNG and SVG.
+    rng : numpy.random.Generator
+        Source of the predicted data.
+
+    Returns
+    -------
+    Table
+        `FitResult.summary` with the information gain in bits added.
+    """
+    folder = Path(folder)
+    sources = [DataSource.of(term.provenance) for term in posterior.likelihood.terms]
+    summary = fit.summary()
+    summary["information_bits"] = fits.information_gain(posterior, fit.samples())
+    for name in summary.colnames[2:]:
+        summary[name].info.format = ".4g"
+    write_table(summary, folder / "summary.ecsv", description="Posterior of each parameter", data=sources)
+    predicted = fits.predictive_table(posterior, fit, rng=rng)
+    write_table(predicted, folder / "predictive.ecsv", description="Data and posterior prediction", data=sources)
+    with styled():
+        save(fits.corner(fit), folder / "corner")
+        save(fits.trace(fit), folder / "trace")
+        save(fits.predictive(posterior, fit, rng=rng), folder / "predictive")
+    return summary

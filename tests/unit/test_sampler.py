@@ -1,10 +1,10 @@
 """The emcee runner: right posterior, exact resumption after a kill, honest failure to converge."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -131,7 +131,7 @@ def test_killed_run_continues_to_the_same_chain(tmp_path):
     settings = SamplerSettings(block=50)
     whole = run_emcee(posterior(), rng=np.random.default_rng(6), settings=settings)
     store = tmp_path / "killed.h5"
-    folder, module = os.path.split(os.path.splitext(__file__)[0])
+    folder, module = str(Path(__file__).parent), Path(__file__).stem
     code = SLOW.format(folder=folder, module=module, store=str(store))
     process = subprocess.Popen([sys.executable, "-c", code])
     try:

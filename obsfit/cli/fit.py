@@ -1,0 +1,60 @@
+"""The command ``obsfit fit``: a fit described by a TOML file, with its plots and tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def fit(
+    configuration: Annotated[Path, typer.Argument(help="TOML file that describes the fit.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing fit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    r"""Fit a model to measurements as a configuration file says.
+
+    \b
+    A configuration:
+      schema = 1
+      seed = 1
+      output = "fit-10tev"                # folder, relative to this file
+      [data]
+      spectrum = "hawc-icecube-2019"      # a shipped name or a path
+      ell_min = 2
+      [model]
+      names = ["relative-diffusion"]      # several names: their skies add
+      [priors.exponent]
+      distribution = "uniform"
+      low = 0.1
+      high = 0.9
+
+    The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, trace and predictive. The
+    summary is printed. An interrupted or killed fit continues with --resume to the same result.
+    """
+    import sys
+
+    import numpy as np
+
+    from obsfit.configuration import load_configuration
+    from obsfit.infer.configured import FitConfiguration, run_configured
+    from obsfit.plot.products import write_fit
+
+    settings = load_configuration(configuration, FitConfiguration)
+    posterior, result = run_configured(
+        settings, base=configuration.parent, resume=resume, overwrite=overwrite, progress=sys.stderr.isatty()
+    )
+    folder = configuration.parent / settings.output
+    table = write_fit(posterior, result, folder, rng=np.random.default_rng([settings.seed, 1]))
+    if as_json:
+        rows = [{key: _plain(row[key]) for key in table.colnames} for row in table]
+        typer.echo(json.dumps({"schema": 1, "folder": str(folder), "parameters": rows}))
+    else:
+        typer.echo("\n".join(table.pformat(max_width=-1)))
+
+
+def _plain(value: object) -> object:
+    return value.item() if hasattr(value, "item") else str(value)
