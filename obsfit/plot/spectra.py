@@ -52,12 +52,25 @@ def power_interval(
     return modes * power / stats.chi2.isf(tail, modes), modes * power / stats.chi2.ppf(tail, modes)
 
 
+def drawn_power(spectrum: PowerSpectrum) -> FloatArray:
+    r"""Return the power of a measurement as it belongs beside a model of the true sky, noise included, shape (n,).
+
+    For a (nearly) full sky, :math:`C_l / W_l^2`, times (2 l + 1)/(2 l) where the map has no m = 0 power: what is
+    tabulated is a sum over 2 l modes divided by 2 l + 1. Its expectation is :math:`C_l + N_l`. The pseudo-power of a
+    cut sky has no such correction and is returned as it stands: no true-sky curve belongs over it.
+    """
+    if spectrum.kind != "full-sky":
+        return np.array(spectrum.c_ell)
+    modes = 2.0 * spectrum.ell + 1.0
+    return np.asarray(spectrum.c_ell / spectrum.window_power * modes / spectrum.degrees_of_freedom)
+
+
 def scale_to_data(shape: ArrayLike, spectrum: PowerSpectrum, ell_min: int, ell_max: int) -> float:
     r"""Return the factor A that brings a model spectrum to the height of measured multipoles.
 
-    A is the most probable one if the power of each multipole, window divided out, is chi-square distributed about
-    :math:`A\, C_l + N_l` with the degrees of freedom of `PowerSpectrum.degrees_of_freedom`, multipoles independent.
-    That holds for a nearly complete sky; for a cut sky a fit must fold the model (`obsfit.operators`).
+    A is the most probable one if `drawn_power` is chi-square distributed about :math:`A\, C_l + N_l` with the degrees
+    of freedom of `PowerSpectrum.degrees_of_freedom`, multipoles independent. That holds for a nearly complete sky;
+    for a cut sky a fit must fold the model (`obsfit.operators`).
 
     Parameters
     ----------
@@ -71,31 +84,35 @@ def scale_to_data(shape: ArrayLike, spectrum: PowerSpectrum, ell_min: int, ell_m
     Raises
     ------
     ValueError
-        If the noise is unknown, the window vanishes, or the model has no power in the range.
+        If the spectrum is a pseudo-spectrum, the noise is unknown, the window vanishes, the model has no power in
+        the range, or the measurement none above its noise.
     """
+    if spectrum.kind != "full-sky":
+        raise ValueError(f"{spectrum.measurement}: pseudo-power; expected a full-sky spectrum, or fold the model")
     part = spectrum.select(ell_min, ell_max)
     model = np.asarray(shape, dtype=np.float64)[part.ell]
     if not np.all(np.isfinite(part.noise)) or not np.all(part.window_power > 0):
         raise ValueError(f"{spectrum.measurement}: noise and window must be known for l = {ell_min} to {ell_max}")
     if not np.all(model > 0):
         raise ValueError(f"model: no power somewhere between l = {ell_min} and {ell_max}")
-    power, modes = part.c_ell / part.window_power, part.degrees_of_freedom
+    power, modes = drawn_power(part), part.degrees_of_freedom
 
     def minus_log_likelihood(log_amplitude: float) -> float:
         mean = np.exp(log_amplitude) * model + part.noise
         return float(np.sum(0.5 * modes * (np.log(mean) + power / mean)))
 
     guess = np.log(power / model)
-    found = optimize.minimize_scalar(
-        minus_log_likelihood, bounds=(guess.min() - 5.0, guess.max() + 1.0), method="bounded"
-    )
+    lowest = float(guess.min()) - 15.0
+    found = optimize.minimize_scalar(minus_log_likelihood, bounds=(lowest, guess.max() + 1.0), method="bounded")
+    if found.x < lowest + 1.0:
+        raise ValueError(f"{spectrum.measurement}: no power above the noise between l = {ell_min} and {ell_max}")
     return float(np.exp(found.x))
 
 
 def draw_points(
     axes: Axes, spectrum: PowerSpectrum, *, label: str, level: float = 0.68, shift: float = 0.0, **style: Any
 ) -> None:
-    """Draw the total power C_l + N_l with the window divided out, with the intervals of `power_interval`.
+    """Draw the total power of `drawn_power` with the intervals of `power_interval`.
 
     Parameters
     ----------
@@ -112,7 +129,7 @@ def draw_points(
     **style
         For ``Axes.errorbar``: colour, marker.
     """
-    power = spectrum.c_ell / spectrum.window_power
+    power = drawn_power(spectrum)
     low, high = power_interval(power, spectrum.degrees_of_freedom, level)
     settings: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "#000000", **style}
     axes.errorbar(spectrum.ell + shift, power, yerr=np.stack([power - low, high - power]), label=label, **settings)
