@@ -32,7 +32,7 @@ def sample_sizes(chain: FloatArray) -> tuple[FloatArray, FloatArray]:
     chain : ndarray, shape (n_steps, n_walkers, n_par)
         After burn-in.
     """
-    from arviz_stats.base import array_stats
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]  # not declared as exported
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -68,7 +68,7 @@ class _Run:
     chain: list[FloatArray]
     log_prob: list[FloatArray]
     accepted: int
-    random_state: tuple[Any, ...]
+    random_state: Any
     maximum: FloatArray
 
     @property
@@ -155,7 +155,7 @@ def run_emcee(
         maximum, _ = maximum_posterior(posterior, rng=rng)
         start = ball(posterior, maximum, walkers, rng=rng)
         bits = RandomState(MT19937(SeedSequence(rng.integers(2**32, size=4).tolist())))
-        run = _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(), maximum)
+        run = _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(legacy=True), maximum)
     looks = _looks(settings)
     burn_in, tau, converged = 0, np.full(n_par, np.nan), False
     written, cost = time.monotonic(), 0.0

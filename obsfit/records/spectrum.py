@@ -91,7 +91,7 @@ class PowerSpectrum:
     @property
     def degrees_of_freedom(self) -> FloatArray:
         """Number of real modes per multipole: 2 l without m = 0, else 2 l + 1; shape (n,)."""
-        return 2.0 * self.ell + (0.0 if self.filtered else 1.0)
+        return 2.0 * self.ell.astype(np.float64) + (0.0 if self.filtered else 1.0)
 
     def select(self, ell_min: int = 1, ell_max: int | None = None) -> PowerSpectrum:
         """Return the multipoles from `ell_min` to `ell_max`, both included."""
