@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,7 +42,7 @@ class ComptonGetting:
 
     Parameters
     ----------
-    motion : str or tuple of 3 floats
+    motion : str or sequence of 3 floats
         "LSR", "ISM", "galactic-rotation", or the velocity (0h, 6h, N) in ICRS in km/s of the observer in the frame
         where the cosmic rays are isotropic.
     exact : bool
@@ -63,7 +64,7 @@ class ComptonGetting:
     2.593e-04
     """
 
-    motion: str | tuple[float, float, float] = "LSR"
+    motion: str | Sequence[float] = "LSR"
     exact: bool = False
 
     name = "compton-getting"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -69,7 +70,7 @@ class OuterHeliosphere:
 
     Parameters
     ----------
-    field : str or tuple of 3 floats
+    field : str or sequence of 3 floats
         Axis of the interstellar field: "ibex", "starlight", or a vector (0h, 6h, N).
     sense : {+1, -1}
         Whether the dipole points along the field as named or against it, that is the sign of
@@ -94,7 +95,7 @@ class OuterHeliosphere:
     array([[[ 0.     +0.j     , -0.00074+0.j     , -0.00089+0.00101j]]])
     """
 
-    field: str | tuple[float, float, float] = "ibex"
+    field: str | Sequence[float] = "ibex"
     sense: Literal[1, -1] = 1
     displacement_au: ArrayLike | None = None
 

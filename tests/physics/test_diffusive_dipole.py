@@ -223,6 +223,21 @@ def test_settings_that_make_no_sense_are_refused():
         DiffusiveDipole().dipole(theta(), np.array([0.0]))
     with pytest.raises(ModelDomainError, match="share of the sources exceeds one"):
         DiffusiveDipole().dipole(theta(fraction=0.1), RIGIDITY)
+    with pytest.raises(ModelDomainError, match="perpendicular diffusivity is negative"):
+        DiffusiveDipole().dipole(theta(perpendicular=-0.1), RIGIDITY)
+
+
+def test_settings_of_a_file_are_those_of_the_library():
+    """TOML has lists, tables and no null."""
+    table = {"name": "s", "direction": [0.0, 0.6, 0.8], "distance_pc": 300.0, "age_yr": 3e4}
+    from_file = load_model("diffusive-dipole", field=[1.0, 2.0, -1.0], source=["vela", table])
+    here = DiffusiveDipole(field=(1.0, 2.0, -1.0), source=("vela", BurstSource("s", (0.0, 0.6, 0.8), 300.0, 3e4)))
+    np.testing.assert_array_equal(from_file.dipole(theta(), RIGIDITY), here.dipole(theta(), RIGIDITY))
+    assert DiffusiveDipole(field="none", source="none").parameters == DiffusiveDipole(None, None).parameters
+    assert len(DiffusiveDipole(field=np.array([1.0, 2.0, -1.0])).parameters) == 5
+    assert DiffusiveDipole(source=[]).parameters == DiffusiveDipole(source=None).parameters
+    with pytest.raises(ConfigurationError, match="describes no source"):
+        DiffusiveDipole(source={"name": "s", "distance": 3.0})
 
 
 def test_it_honours_the_protocol():

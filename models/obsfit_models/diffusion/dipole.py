@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from astropy import constants, units
@@ -11,16 +13,18 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import uniform
 
-from obsfit.errors import ModelDomainError
+from obsfit.errors import ConfigurationError, ModelDomainError
 from obsfit.parameters import Parameter
 from obsfit.sky.directions import named_direction
 from obsfit_models.diffusion.sources import BurstSource, named_source
 from obsfit_models.diffusion.tensor import direction_of, field_tensor
 
 FloatArray = NDArray[np.float64]
-Direction = str | tuple[float, float, float]
+Direction = str | Sequence[float]
+Source = str | BurstSource | Mapping[str, Any]
 
 PIVOT_TV = 10.0
+_NONE = "none"  # TOML has no null
 _LIGHT_CM_PER_S = float(constants.c.to_value(units.cm / units.s))
 _PC_IN_CM = float(units.pc.to(units.cm))
 _YR_IN_S = float(units.yr.to(units.s))
@@ -100,13 +104,14 @@ class DiffusiveDipole:
 
     Parameters
     ----------
-    field : str, tuple of 3 floats, or None
-        Axis of the local field: "ibex", "starlight", a vector (0h, 6h, N) of any length, or None for isotropic
-        diffusion here too (then `perpendicular_ratio` is no parameter).
-    source : str, BurstSource, tuple of them, or None
-        Bursts; None or an empty tuple for the background alone (then neither the share nor the diffusivity is a
-        parameter). Several share f in proportion to weight times Green's function.
-    background : str or tuple of 3 floats
+    field : str, sequence of 3 floats, or None
+        Axis of the local field: "ibex", "starlight", a vector (0h, 6h, N) of any length, or None (in a file
+        "none") for isotropic diffusion here too; then `perpendicular_ratio` is no parameter.
+    source : str, BurstSource, mapping, sequence of them, or None
+        Bursts by name, as objects, or as tables of the fields of `BurstSource`; None (in a file "none") or an empty
+        sequence for the background alone; then neither the share nor the diffusivity is a parameter. Several share
+        f in proportion to weight times Green's function.
+    background : str or sequence of 3 floats
         Direction to which the density of the background rises.
     hall_ratio : float
         :math:`k_A = K_A/K_\parallel`, the Hall (drift) part of the local tensor.
@@ -116,7 +121,7 @@ class DiffusiveDipole:
     ValueError
         If a vector is no direction, or the Hall ratio is not finite or is given without a field.
     ConfigurationError
-        If a name is unknown.
+        If a name is unknown, or a table is no description of a source.
     ModelDomainError
         If no source is inside its light cone.
 
@@ -132,7 +137,7 @@ class DiffusiveDipole:
     """
 
     field: Direction | None = "ibex"
-    source: str | BurstSource | tuple[str | BurstSource, ...] | None = "vela"
+    source: Source | Sequence[Source] | None = "vela"
     background: Direction = "galactic-centre"
     hall_ratio: float = 0.0
 
@@ -141,10 +146,10 @@ class DiffusiveDipole:
     def __post_init__(self) -> None:
         if not np.isfinite(self.hall_ratio):
             raise ValueError(f"hall_ratio {self.hall_ratio}: expected a finite number")
-        if self.field is None and self.hall_ratio != 0:
+        if self._axis is None and self.hall_ratio != 0:
             raise ValueError(f"hall_ratio {self.hall_ratio} without a field: expected 0, or name a field")
         # Looking the names up now makes a wrong setting an error of the constructor.
-        _ = self._axis, self._background_direction, self.sources
+        _ = self._background_direction, self.sources
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -152,17 +157,17 @@ class DiffusiveDipole:
         parameters = [_BACKGROUND, _INDEX]
         if self.sources:
             parameters += [_FRACTION, _DIFFUSIVITY]
-        if self.field is not None:
+        if self._axis is not None:
             parameters += [_PERPENDICULAR]
         return tuple(parameters)
 
     @cached_property
     def sources(self) -> tuple[BurstSource, ...]:
         """The bursts inside their light cones."""
-        if self.source is None:
+        if self.source is None or self.source == _NONE:
             return ()
-        given = self.source if isinstance(self.source, tuple) else (self.source,)
-        bursts = [named_source(entry) if isinstance(entry, str) else entry for entry in given]
+        given = (self.source,) if isinstance(self.source, str | BurstSource | Mapping) else self.source
+        bursts = [_burst(entry) for entry in given]
         arrived = tuple(burst for burst in bursts if burst.is_causal)
         if bursts and not arrived:
             raise ModelDomainError(
@@ -186,7 +191,7 @@ class DiffusiveDipole:
         Raises
         ------
         ModelDomainError
-            As `source_fraction`.
+            As `source_fraction`, and if a perpendicular diffusivity is negative.
         """
         log_ratio = _log_ratio(rigidity_tv)
         growth = self._column(theta, _INDEX)[:, None] * log_ratio
@@ -197,7 +202,10 @@ class DiffusiveDipole:
             isotropic = share @ self._source_dipoles + (1.0 - share.sum(axis=-1))[..., None] * isotropic
         if self._axis is None:
             return np.asarray(isotropic)
-        local = field_tensor(self._axis, 1.0, self._column(theta, _PERPENDICULAR), self.hall_ratio)
+        across = self._column(theta, _PERPENDICULAR)
+        if np.any(across < 0):
+            raise ModelDomainError("a perpendicular diffusivity is negative", expected="perpendicular_ratio >= 0")
+        local = field_tensor(self._axis, 1.0, across, self.hall_ratio)
         return np.asarray(isotropic @ np.swapaxes(local, -1, -2))
 
     def source_fraction(self, theta: FloatArray, rigidity_tv: FloatArray) -> FloatArray:
@@ -269,7 +277,10 @@ class DiffusiveDipole:
 
     @cached_property
     def _axis(self) -> FloatArray | None:
-        return None if self.field is None else _direction(self.field)
+        # The type is asked first because a numpy vector does not compare with a string.
+        if self.field is None or (isinstance(self.field, str) and self.field == _NONE):
+            return None
+        return _direction(self.field)
 
     @cached_property
     def _background_direction(self) -> FloatArray:
@@ -277,6 +288,21 @@ class DiffusiveDipole:
 
     def _column(self, theta: FloatArray, parameter: Parameter) -> FloatArray:
         return theta[:, self.parameters.index(parameter)]
+
+
+def _burst(source: Source) -> BurstSource:
+    if isinstance(source, str):
+        return named_source(source)
+    if isinstance(source, BurstSource):
+        return source
+    try:
+        return BurstSource(**source)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{source!r} describes no source: {error}",
+            value=source,
+            expected="a name, or a table of name, direction, distance_pc, age_yr and, if not 1, weight",
+        ) from error
 
 
 def _direction(direction: Direction) -> FloatArray:

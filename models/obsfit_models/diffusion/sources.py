@@ -7,6 +7,7 @@ tensor, and Eq. (6) of A14, which prints the full tensor, is neither a solution 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class BurstSource:
     ----------
     name : str
         For messages and tables.
-    direction : tuple of 3 floats
+    direction : sequence of 3 floats
         Where it is seen, ICRS (0h, 6h, N); its length does not matter.
     distance_pc, age_yr : float
         Distance, and time since the release.
@@ -50,7 +51,7 @@ class BurstSource:
     """
 
     name: str
-    direction: tuple[float, float, float]
+    direction: Sequence[float]
     distance_pc: float
     age_yr: float
     weight: float = 1.0
