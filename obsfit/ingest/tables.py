@@ -612,9 +612,6 @@ def _load_yaml(text: str, label: str) -> dict[str, Any]:
             f"a header of {len(text)} characters", path=label, expected=f"at most {MAX_HEADER_BYTES}"
         )
     try:
-        # Anchors would let a short header describe an enormous one; no writer of ECSV needs them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise DataFormatError("the ECSV header uses YAML aliases", path=label, expected="plain YAML")
         # BaseLoader builds text, lists and mappings only: a tag cannot construct anything.
         header = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
@@ -624,7 +621,26 @@ def _load_yaml(text: str, label: str) -> dict[str, Any]:
         ) from error  # fmt: skip
     if not isinstance(header, dict):
         raise DataFormatError("the ECSV header is not a mapping", path=label, expected="'datatype:' and 'meta:'")
+    if not _is_finite(header):
+        raise DataFormatError(
+            "the ECSV header refers to itself again and again", path=label, expected="plain YAML"
+        )
     return header
+
+
+def _is_finite(header: object) -> bool:
+    """Whether a header stays small when its YAML aliases are written out: a few lines can describe an enormous one."""
+    stack, seen = [header], 0
+    while stack:
+        entry = stack.pop()
+        seen += 1
+        if seen > MAX_HEADER_BYTES:
+            return False
+        if isinstance(entry, dict):
+            stack.extend(entry.values())
+        elif isinstance(entry, list):
+            stack.extend(entry)
+    return True
 
 
 def _meta(meta: object, label: str) -> dict[str, Any]:
