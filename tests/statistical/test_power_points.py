@@ -5,8 +5,9 @@ from dataclasses import replace
 import healpy as hp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from obsfit.plot.spectra import drawn_power, power_interval, scale_to_data
+from obsfit.plot.spectra import draw_points, drawn_power, power_interval, scale_to_data
 from obsfit.records import PowerSpectrum, Provenance
 
 
@@ -80,3 +81,14 @@ def test_two_modes_are_an_exponential():
     """With two degrees of freedom the measured power is exponential: P(C_hat < x C) = 1 - exp(-x)."""
     low, high = power_interval([1.0], [2.0], 0.5)
     np.testing.assert_allclose([low[0], high[0]], [-1 / np.log(0.25), -1 / np.log(0.75)], rtol=1e-12)
+
+
+def test_bars_are_drawn_with_the_modes_of_the_map():
+    """At l = 1 without m = 0 there are two modes: the bar ends at C / -ln(0.16) and C / -ln(0.84)."""
+    axes = Figure().subplots()
+    draw_points(axes, spectrum([2 / 3 * 1e-6, 1e-7]), label="points", shift=0.1)
+    (container,) = axes.containers
+    (bars,) = container.lines[2]
+    np.testing.assert_allclose(
+        bars.get_segments()[0], [[1.1, -1e-6 / np.log(0.16)], [1.1, -1e-6 / np.log(0.84)]], rtol=1e-9
+    )
