@@ -8,7 +8,8 @@ the stationary anisotropy is no dipole: weak scattering steepens it, strong scat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -282,6 +283,8 @@ class PitchAngleDiffusion:
     form: str = "power-law"
     width: float = 0.1
     reverse: bool = False
+    # Names are looked up once: precession takes far longer than a prediction.
+    _direction: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -290,19 +293,20 @@ class PitchAngleDiffusion:
             raise ConfigurationError(f"width {self.width} of the peak in mu", expected="0.01 to 1")
         if not isinstance(self.axis, str):
             object.__setattr__(self, "axis", tuple(float(component) for component in self.axis))
-        self.direction()
-
-    def direction(self) -> FloatArray:
-        """Return the unit vector (0h, 6h, N) up the gradient, where the maximum is, shape (3,)."""
-        vector = (
-            named_direction(self.axis) if isinstance(self.axis, str) else np.asarray(self.axis, dtype=np.float64)
-        )
+        vector = named_direction(self.axis) if isinstance(self.axis, str) else np.asarray(self.axis)
         length = float(np.linalg.norm(vector))
         if vector.shape != (3,) or not 0 < length < np.inf:
             raise ConfigurationError(
                 f"axis {self.axis}", expected="a named direction or three finite components, not all zero"
             )
-        return vector / (-length if self.reverse else length)
+        direction = vector / (-length if self.reverse else length)
+        direction.setflags(write=False)
+        object.__setattr__(self, "_direction", direction)
+
+    @property
+    def direction(self) -> FloatArray:
+        """Unit vector (0h, 6h, N) up the gradient, where the maximum is, shape (3,)."""
+        return self._direction
 
     @property
     def name(self) -> str:
@@ -349,7 +353,7 @@ class PitchAngleDiffusion:
             shape = power_law_coefficients(theta[:, 1], lmax)
         else:
             shape = peaked_coefficients(10.0 ** theta[:, 1], self.width, lmax)
-        alm = axial_alm(self.direction(), 10.0 ** theta[:, :1] * shape)
+        alm = axial_alm(self.direction, 10.0 ** theta[:, :1] * shape)
         return np.broadcast_to(alm[:, None, :], (theta.shape[0], np.size(rigidity_tv), alm.shape[-1]))
 
 
@@ -421,18 +425,28 @@ def peaked_coefficients(height: ArrayLike, width: float, lmax: int, *, order: in
     """
     if lmax < 1:
         raise ValueError(f"lmax {lmax}: expected at least 1, the dipole")
-    nodes, weights = leggauss(order + lmax)
-    # mu = t^2 crowds the nodes at mu = 0, where the peak is.
-    mu = (0.5 * (nodes + 1)) ** 2
-    steepness = 1 / (1 + np.asarray(height, dtype=np.float64)[..., None] * np.exp(-(mu**2) / (2 * width**2)))
-    legendre = legvander(mu, lmax + 1)
     odd = np.arange(1, lmax + 1, 2)
-    # d mu = sqrt(mu) d node, and both halves of the sphere count
-    kernel = (weights * np.sqrt(mu))[:, None] * (legendre[:, odd - 1] - legendre[:, odd + 1])
+    mu, kernel = _by_parts(lmax, order)
+    steepness = 1 / (1 + np.asarray(height, dtype=np.float64)[..., None] * np.exp(-(mu**2) / (2 * width**2)))
     moments = steepness @ kernel
     coefficients = np.zeros((*moments.shape[:-1], lmax + 1))
     coefficients[..., odd] = moments / moments[..., :1]
     return coefficients
+
+
+@lru_cache(maxsize=8)
+def _by_parts(lmax: int, order: int) -> tuple[FloatArray, FloatArray]:
+    """Return nodes mu (n,) and the kernel (n, n_odd) that turns g' at the nodes into the c_l of odd l."""
+    nodes, weights = leggauss(order + lmax)
+    # mu = t^2 crowds the nodes at mu = 0, where the peak is.
+    mu = (0.5 * (nodes + 1)) ** 2
+    legendre = legvander(mu, lmax + 1)
+    odd = np.arange(1, lmax + 1, 2)
+    # d mu = sqrt(mu) d node, and both halves of the sphere count
+    kernel = (weights * np.sqrt(mu))[:, None] * (legendre[:, odd - 1] - legendre[:, odd + 1])
+    for array in (mu, kernel):
+        array.setflags(write=False)
+    return mu, kernel
 
 
 def _require_positive(**values: float) -> None:
