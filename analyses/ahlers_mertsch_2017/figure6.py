@@ -85,7 +85,7 @@ def draw(table: Table, dipoles: DipoleMeasurements, stem: object) -> None:
                 rows["energy"],
                 rows["amplitude"],
                 yerr=np.stack([floor, rows["amplitude_error"]]),
-                label=name,
+                label=name.replace("ASgamma", "ASγ"),
                 **style,
             )
         dashed = {"color": "0.25", "linestyle": "--", "zorder": 1}

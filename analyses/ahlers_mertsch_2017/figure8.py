@@ -255,7 +255,7 @@ def make(context: Context) -> FigureEntry:
             "Shaded areas are ellipses from both printed errors, where the paper draws disks. The IceCube point at "
             "5.4 PeV has a phase error of 65 degrees: its ellipse is only indicative.",
             "The acceptance of EAS-TOP is not published in the paper; it is taken as constant within 40 degrees "
-            "(with an acceptance proportional to the cosine of the zenith angle the step is 3 percent smaller).",
+            "(with an acceptance proportional to the cosine of the zenith angle the step is 2.5 percent smaller).",
         ),
         data=(source,),
     )  # fmt: skip

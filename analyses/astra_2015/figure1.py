@@ -118,7 +118,7 @@ def make(context: Context) -> FigureEntry:
         "total power, noise included, with 68 percent intervals of the power of an isotropic Gaussian sky from the "
         "chi-square distribution with 2 l degrees of freedom (the map has no m = 0 power); multipoles are taken as "
         "independent. Dotted lines: shot noise of the two experiments as printed, and of HAWC as computed anew.",
-        alt="Power on a logarithmic axis against multipoles 1 to 30. The points fall from 2e-6 at l = 1 to 1e-9 at "
+        alt="Power on a logarithmic axis against multipoles 1 to 30. The points fall from 3e-6 at l = 1 to 1e-9 at "
         "l = 10 and level off at a few 1e-10, near the noise of HAWC. The dashed asymptote falls like the inverse "
         "cube of l, meets the points from l = 5 to 10 and lies below them at l = 1 and 2.",
         image="figure1.png", table="figure1.ecsv",
