@@ -23,10 +23,11 @@ def draw_events(rng, n, dipole, latitude, cut, sidereal):
 def test_the_dipole_is_recovered_from_events():
     """2e6 trials in 24 bins; chi-square of both components of the dipole, false alarm 1e-4.
 
-    delta_N = 0 and a dipole of 4 %, so that terms of second order (below 1e-3 of the dipole) stay under the noise.
+    A dipole of 20 % is seen at 70 sigma; the terms that the first harmonic feels beyond first order, 0.4 % of it, stay
+    below the noise of 1.4 %.
     """
     rng = np.random.default_rng(20260101)
-    true = np.array([0.03, -0.026])
+    true = np.array([0.15, -0.13])
     latitude, cut = np.radians(43.0), np.radians(60.0)
     step = east_west_step(lambda zenith, azimuth: np.cos(zenith), 60 * u.deg)
     angles = 2 * np.pi * (np.arange(24) + 0.5) / 24
@@ -42,4 +43,4 @@ def test_the_dipole_is_recovered_from_events():
     estimate = np.linalg.solve(fisher, design.T @ (np.array(asymmetry) / variance))
     chi_square = (estimate - true) @ fisher @ (estimate - true)
     assert stats.chi2.sf(chi_square, 2) > 1e-4
-    assert np.hypot(*estimate) > 5 / np.sqrt(fisher[0, 0]), "the signal is seen, so the test can fail"
+    assert np.hypot(*true) > 60 / np.sqrt(fisher[0, 0]), "the signal is seen, so the test can fail"
