@@ -57,7 +57,7 @@ class PowerTerm:
     r"""Likelihood of the power of a nearly full sky, multipole by multipole.
 
     For an isotropic Gaussian sky without mixing of multipoles,
-    :math:`x_\ell = (2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = f_{sky} W_\ell^2 (C_\ell + N_\ell)` follows
+    :math:`x_\ell = (2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = W_\ell^2 (C_\ell + N_\ell)` follows
     a chi-square law with k = 2 l (m = 0 filtered) or 2 l + 1 degrees of freedom. A fixed part of the sky makes it
     non-central with :math:`\lambda_\ell = \sum_m |R a_{\ell m}|^2 / S_\ell`. Neither is Gaussian: at l = 1 the
     filtered power has two degrees of freedom.
@@ -112,7 +112,8 @@ class PowerTerm:
 
     @cached_property
     def _seen(self) -> FloatArray:
-        return self.record.window_power * self.record.sky_fraction
+        # What a cut takes from the power of a nearly full sky, the record has been divided by.
+        return self.record.window_power
 
     def mode_variance(self, sky: TrueSky, nuisance: FloatArray) -> FloatArray:
         """Variance S_l of each observed real mode, shape (n_vec, n_ell)."""

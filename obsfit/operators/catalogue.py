@@ -16,7 +16,8 @@ def operator_for(record: DipoleMeasurements | PowerSpectrum) -> ObservationOpera
 
     Dipoles: components of a pure dipole, with the amplitude that the method leaves (see `dipole_response`), one
     observation for each row. Nearly full-sky spectra: power without mixing of multipoles, with the smoothing
-    window, the sky fraction and the noise of the record, and without m = 0 where the map carries none.
+    window and the noise of the record, and without m = 0 where the map carries none. Their power is taken as divided
+    by the sky fraction already.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def _dipole_operator(record: DipoleMeasurements) -> ObservationOperator:
 def _full_sky_operator(record: PowerSpectrum) -> ObservationOperator:
     lmax = int(record.ell[-1])
     seen = np.zeros(lmax + 1)
-    seen[record.ell] = record.window_power * record.sky_fraction
+    seen[record.ell] = record.window_power
     noise = np.zeros(lmax + 1)
     noise[record.ell] = seen[record.ell] * np.nan_to_num(record.noise)
     response, noise_m = {}, {}
