@@ -396,7 +396,7 @@ def test_ecsv_and_csv_say_the_same(good, tmp_path):
 finite = {"allow_nan": False, "allow_infinity": False}
 
 
-@fuzz
+@settings(fuzz, max_examples=40)
 @given(
     rows=st.lists(
         st.tuples(

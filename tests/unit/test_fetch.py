@@ -29,7 +29,7 @@ def served(tmp_path):
     folder.mkdir()
     (folder / "cl.csv").write_bytes(CONTENT)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield folder, f"http://127.0.0.1:{server.server_address[1]}/cl.csv"
     server.shutdown()
