@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import sys
 import traceback
@@ -32,7 +33,7 @@ COMMANDS = {
     "data": ("obsfit.cli.data", "app", "List, show and check the measurements at hand."),
     "models": ("obsfit.cli.models", "app", "List the installed models and show what one offers."),
     "fit": ("obsfit.cli.fit", "fit", "Fit a model to measurements as a configuration file says."),
-    "study": ("obsfit.cli.study", "app", "Test a fit on mock skies: calibration and coverage."),
+    "study": ("obsfit.cli.study", "study", "Test a fit on mock universes: the coverage of its intervals."),
     "reproduce": ("obsfit.cli.reproduce", "reproduce", "Draw the figures of the papers and the report page."),
     "doctor": ("obsfit.cli.doctor", "doctor", "Check this installation."),
 }
@@ -81,7 +82,9 @@ def application(words: Sequence[str]) -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, short_help=summary)
         else:
-            app.command(name, short_help=summary)(command)
+            # The mark for lines that are not to be wrapped is a backspace; in a raw docstring it is two characters.
+            text = (inspect.getdoc(command) or summary).replace("\\b\n", "\b\n")
+            app.command(name, help=text, short_help=summary)(command)
     return app
 
 
