@@ -1,0 +1,62 @@
+"""The command ``obsfit study``: the coverage of a fit's intervals over mock universes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    configuration: Annotated[Path, typer.Argument(help="TOML file that describes the study.")],
+    workers: Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    r"""Test a fit on mock universes: how often its 68 and 95 % intervals cover the truth.
+
+    \b
+    A configuration:
+      schema = 1
+      seed = 1
+      mocks = 200
+      output = "coverage"                 # folder, relative to this file
+      [fit]
+      seed = 0                            # not used here
+      [fit.data]
+      spectrum = "hawc-icecube-2019"
+      [fit.model]
+      names = ["relative-diffusion"]
+
+    Truths are drawn from the priors, skies and observations are made on maps. An interrupted study continues when
+    it is called again. Exit code 4 if a coverage is off by more than 3.5 binomial standard errors.
+    """
+    import sys
+
+    from obsfit.configuration import load_configuration
+    from obsfit.plot.products import write_table
+    from obsfit.study.coverage import CoverageConfiguration, is_calibrated, run_coverage
+
+    settings = load_configuration(configuration, CoverageConfiguration)
+    table = run_coverage(settings, base=configuration.parent, workers=workers, progress=sys.stderr.isatty())
+    path = configuration.parent / settings.output / "coverage.ecsv"
+    write_table(
+        table, path, description="Coverage of posterior intervals over mock universes",
+        settings={"seed": settings.seed, "mocks": settings.mocks, "small_scale": settings.small_scale},
+    )  # fmt: skip
+    passed = is_calibrated(table)
+    if as_json:
+        rows = [{key: _plain(row[key]) for key in table.colnames} for row in table]
+        verdict = {"schema": 1, "calibrated": passed, "parameters": rows}
+        counts = {key: table.meta[key] for key in ("mocks", "not_converged")}
+        typer.echo(json.dumps(verdict | counts))
+    else:
+        typer.echo("\n".join(table.pformat(max_width=-1)))
+        typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
+    if not passed:
+        raise typer.Exit(4)
+
+
+def _plain(value: object) -> object:
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,287 @@
+"""Coverage of a fit: how often the truth lies in its 68 and 95 % intervals, over mock universes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import healpy as hp
+import numpy as np
+from astropy.table import Table
+from numpy.random import SeedSequence
+from scipy import stats
+from tqdm import tqdm
+
+from obsfit.errors import ConfigurationError, ConvergenceError
+from obsfit.infer.configured import FitConfiguration, configured_posterior
+from obsfit.infer.emcee_runner import run_emcee
+from obsfit.infer.likelihood import DipoleTerm, Likelihood, PowerTerm
+from obsfit.infer.posterior import Posterior
+from obsfit.ingest.catalogue import load_table
+from obsfit.mock import gaussian_alm, mock_dipoles, mock_spectrum
+from obsfit.parameters import FloatArray, draw_prior
+
+logger = logging.getLogger(__name__)
+LEVELS = (0.68, 0.95)
+
+
+@dataclass(frozen=True)
+class CoverageConfiguration:
+    """A calibration study.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the study; each mock has its own stream, keyed by its number.
+    mocks : int
+        Number of mock universes.
+    fit : FitConfiguration
+        The fit under test; truths are drawn from its priors. Its seed and output are not used.
+    output : str
+        Folder of the results, relative to the file.
+    noise_table : str
+        For spectra: auxiliary table of the error against declination of the map.
+    small_scale : float
+        For dipoles: power of multipoles l = 2 to 6 of the mock sky relative to the asymptotic cascade
+        C_l = 18 C_1 / [(2l+1)(l+1)(l+2)]. The likelihood does not know of them: 0 tests the method, 1 what it loses.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    seed: int
+    mocks: int
+    fit: FitConfiguration
+    output: str = "coverage"
+    noise_table: str = "hawc-icecube-2019-noise"
+    small_scale: float = 0.0
+
+
+def run_coverage(
+    configuration: CoverageConfiguration, *, base: Path, workers: int = 1, progress: bool = False
+) -> Table:
+    """Return the coverage of each parameter's intervals over mock universes; resumable.
+
+    For each mock, a truth is drawn from the prior, a sky and an observation are made on maps (`obsfit.mock`), and the
+    fit is repeated. Finished mocks stand in ``mocks.jsonl``; a study that was interrupted does the missing ones.
+
+    Parameters
+    ----------
+    configuration : CoverageConfiguration
+        The study.
+    base : Path
+        Folder to which its paths are relative.
+    workers : int
+        Processes; the result does not depend on it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Table
+        One row for each parameter: name, coverage of 68 and 95 % central intervals, the binomial standard error of
+        each if the interval is right, and the Kolmogorov-Smirnov probability that ranks are uniform. ``meta``
+        counts the mocks that did not converge; they are not in the coverage.
+
+    Raises
+    ------
+    ConfigurationError
+        If stored mocks belong to another study.
+    """
+    folder = base / configuration.output
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / "mocks.jsonl"
+    posterior = configured_posterior(configuration.fit, base=base)
+    done = _stored(store, configuration)
+    missing = [index for index in range(configuration.mocks) if index not in done]
+    task = partial(_one_mock, configuration, base)
+    bar = tqdm(total=configuration.mocks, initial=len(done), unit="mock", disable=not progress, leave=False)
+    with store.open("a", encoding="utf-8") as stream:
+        if not done:
+            _append(stream, {"configuration": asdict(configuration)})
+        if workers == 1:
+            for index in missing:
+                done[index] = task(index)
+                _append(stream, done[index])
+                bar.update()
+        else:
+            # spawn: a fork after a parallel kernel has run would hang
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                for future in as_completed([pool.submit(task, index) for index in missing]):
+                    outcome = future.result()
+                    done[outcome["mock"]] = outcome
+                    _append(stream, outcome)
+                    bar.update()
+    bar.close()
+    ordered = [done[index] for index in range(configuration.mocks)]
+    ranks = np.array([outcome["ranks"] for outcome in ordered if outcome["ranks"] is not None])
+    table = coverage_table(posterior.names, ranks)
+    table.meta["mocks"] = configuration.mocks
+    table.meta["not_converged"] = configuration.mocks - len(ranks)
+    return table
+
+
+def coverage_table(names: tuple[str, ...], ranks: FloatArray) -> Table:
+    """Return the coverage of central intervals from the ranks of the truths.
+
+    Parameters
+    ----------
+    names : tuple of str, length n_par
+        Parameters.
+    ranks : ndarray, shape (n_mock, n_par)
+        Fraction of posterior samples below the truth; uniform for a calibrated fit.
+
+    Examples
+    --------
+    >>> ranks = np.linspace(0.005, 0.995, 100)[:, None]
+    >>> row = coverage_table(("p",), ranks)[0]
+    >>> round(float(row["coverage_68"]), 2), round(float(row["coverage_95"]), 2)
+    (0.68, 0.96)
+    """
+    table = Table({"name": list(names)})
+    for level in LEVELS:
+        inside = np.abs(ranks - 0.5) <= level / 2
+        label = f"{round(100 * level)}"
+        table[f"coverage_{label}"] = inside.mean(0)
+        table[f"error_{label}"] = np.full(len(names), np.sqrt(level * (1 - level) / len(ranks)))
+    table["uniform_p"] = [float(stats.kstest(column, "uniform").pvalue) for column in ranks.T]
+    return table
+
+
+def is_calibrated(table: Table, *, sigmas: float = 3.5) -> bool:
+    """Return whether no coverage is further from its level than `sigmas` binomial standard errors.
+
+    With 3.5 standard errors, a calibrated fit of five parameters at two levels fails about once in 200 studies.
+    """
+    worst = 0.0
+    for level in LEVELS:
+        label = f"{round(100 * level)}"
+        pulls = np.abs(table[f"coverage_{label}"] - level) / table[f"error_{label}"]
+        worst = max(worst, float(pulls.max()))
+    return worst <= sigmas
+
+
+def _one_mock(configuration: CoverageConfiguration, base: Path, index: int) -> dict[str, Any]:
+    """Truth, observation and fit of one mock universe, in a form that JSON keeps exactly."""
+    rng = np.random.default_rng(SeedSequence(configuration.seed, spawn_key=(index,)))
+    posterior = configured_posterior(configuration.fit, base=base)
+    truth = draw_prior(posterior.parameters, 1, rng=rng)
+    term = posterior.likelihood.terms[0]
+    observed: DipoleTerm | PowerTerm
+    if isinstance(term, PowerTerm):
+        observed, truth = _mock_power(configuration, posterior, term, truth, rng)
+    else:
+        observed = _mock_dipole(configuration, posterior, term, truth, rng)
+    repeated = Posterior(
+        posterior.model, Likelihood(observed), priors={p.name: p.prior for p in posterior.parameters}
+    )
+    outcome: dict[str, Any] = {"mock": index, "truth": truth[0].tolist(), "ranks": None}
+    try:
+        fit = run_emcee(repeated, rng=rng, settings=configuration.fit.sampler)
+    except ConvergenceError as error:
+        logger.warning("mock %d: %s", index, error.problem)
+        return outcome
+    return outcome | {"ranks": (fit.samples() < truth).mean(0).tolist()}
+
+
+def _mock_power(
+    configuration: CoverageConfiguration,
+    posterior: Posterior,
+    term: PowerTerm,
+    truth: FloatArray,
+    rng: np.random.Generator,
+) -> tuple[PowerTerm, FloatArray]:
+    """A mock spectrum. The true noise is the band average of the map's noise, scaled as the truth says."""
+    sky = posterior.skies(truth)[0]
+    if sky.c_ell is None or sky.alm is not None:
+        raise ConfigurationError("mock spectra need a model that offers c_ell alone")
+    table = load_table(configuration.noise_table)
+    dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
+    sigma = np.asarray(table["sigma"], dtype=np.float64)
+    known = np.isfinite(sigma)
+    # The table gives the error of means over 5 degree discs; times their solid angle it is a white power.
+    disc = 2 * np.pi * (1 - np.cos(np.radians(5.0)))
+    level = sigma[known] ** 2 * disc
+    column = posterior.names.index("log10_noise") if "log10_noise" in posterior.names else None
+    wanted = 1.0 if column is None else 10.0 ** truth[0, column]
+    power = level * wanted * term.record.noise[0] / level.mean()
+    record, noise = mock_spectrum(
+        sky.c_ell[0, 0, 0], term.record, noise_dec_rad=dec[known], noise_power=power, rng=rng
+    )
+    if column is not None:
+        truth = truth.copy()
+        truth[0, column] = np.log10(noise / term.record.noise[0])
+    return replace(term, record=record), truth
+
+
+def _mock_dipole(
+    configuration: CoverageConfiguration,
+    posterior: Posterior,
+    term: DipoleTerm,
+    truth: FloatArray,
+    rng: np.random.Generator,
+) -> DipoleTerm:
+    sky = posterior.skies(truth)[0]
+    if sky.alm is None or sky.c_ell is not None:
+        raise ConfigurationError("mock dipoles need a model that offers a fixed sky alone")
+    values = dict(zip(posterior.names, truth[0], strict=True))
+    member = np.array([term.experiments.index(o) for o in term.record.observatory])
+    scale = values.get("amplitude_scatter", 0.0) * rng.normal(size=len(term.experiments))
+    turn = np.radians(values.get("direction_scatter", 0.0)) * rng.normal(size=len(term.experiments))
+    rows = term.operator.energy.weights.argmax(axis=1)
+    alm = sky.alm[0, rows]
+    a_10, a_11 = alm[:, 1], alm[:, hp.Alm.getidx(term.operator.lmax, 1, 1)]
+    dipole = np.stack(
+        [-np.sqrt(1.5 / np.pi) * a_11.real, np.sqrt(1.5 / np.pi) * a_11.imag, np.sqrt(0.75 / np.pi) * a_10.real],
+        -1,
+    )
+    small = None
+    nside = 32
+    if configuration.small_scale > 0:
+        ell = np.arange(7)
+        shape = np.where(ell >= 2, 18.0 / ((2 * ell + 1) * (ell + 1) * (ell + 2)), 0.0)
+        unit = hp.alm2map(gaussian_alm(configuration.small_scale * shape, rng=rng), nside)
+        small = np.sqrt(4 * np.pi / 9) * np.linalg.norm(dipole, axis=1)[:, None] * unit
+    intrinsic = 10.0 ** values["log10_intrinsic_scatter"] if "log10_intrinsic_scatter" in values else 0.0
+    record = mock_dipoles(
+        dipole, term.record, scale=scale[member], turn_rad=turn[member], extra_error=intrinsic, rng=rng,
+        small_scale=small, nside=nside,
+    )  # fmt: skip
+    return replace(term, record=record)
+
+
+def _append(stream: Any, entry: Mapping[str, Any]) -> None:
+    stream.write(json.dumps(entry) + "\n")
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _stored(store: Path, configuration: CoverageConfiguration) -> dict[int, dict[str, Any]]:
+    """Outcomes of finished mocks; a last line cut short by a kill is dropped."""
+    if not store.exists():
+        return {}
+    text = store.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        store.write_text(whole, encoding="utf-8")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    if not lines:
+        return {}
+    wanted = json.loads(json.dumps(asdict(configuration)))
+    stored = lines[0]["configuration"]
+    # More mocks of the same study are a continuation.
+    if {**stored, "mocks": 0} != {**wanted, "mocks": 0}:
+        different = [key for key in wanted if key != "mocks" and stored.get(key) != wanted[key]]
+        raise ConfigurationError(
+            f"the stored mocks belong to a study with other {', '.join(different)}", path=store,
+            remedy="Choose another output folder, or delete this one.",
+        )  # fmt: skip
+    return {entry["mock"]: entry for entry in lines[1:]}
