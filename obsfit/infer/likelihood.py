@@ -12,11 +12,11 @@ from scipy import stats
 from scipy.special import gammaln
 
 from obsfit.errors import ConfigurationError
+from obsfit.ingest.overlaps import overlapping
 from obsfit.operators import ObservationOperator, operator_for
 from obsfit.operators.catalogue import dipole_data
 from obsfit.parameters import FloatArray, Parameter
 from obsfit.records.dipoles import DipoleMeasurements
-from obsfit.records.overlap import overlapping
 from obsfit.records.provenance import Provenance
 from obsfit.records.spectrum import PowerSpectrum
 from obsfit.records.true_sky import TrueSky
@@ -122,7 +122,7 @@ class PowerTerm:
             total += sky.c_ell[:, 0, 0, self.record.ell]
         noise = np.nan_to_num(self.record.noise)
         total += noise * (1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1])
-        return self._seen * total
+        return self.record.window_power * total
 
     def log_prob(self, sky: TrueSky, nuisance: FloatArray) -> FloatArray:
         """Log likelihood, shape (n_vec,)."""
@@ -402,7 +402,7 @@ class Likelihood:
         if shared:
             first, second, what = shared[0]
             raise ConfigurationError(
-                f"{first} and {second} contain the same measurements: {what}",
+                f"{first} and {second} share measurements: {what}",
                 expected="each measurement once",
                 remedy="Select rows of one of them, or use only one of the two.",
             )

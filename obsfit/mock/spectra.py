@@ -42,8 +42,8 @@ def mock_spectrum(
     """Return the spectrum that would have been measured on one random sky, and its mean noise power.
 
     The sky and white noise, whose power depends on declination, are smoothed by the window of the record, cut to
-    its declination band, freed of the mean of each ring where the record is filtered, and analysed by
-    ``healpy.anafast`` without any correction, as the published map was.
+    its declination band, freed of the mean of each ring where the record is filtered, analysed by ``healpy.anafast``
+    and divided by the sky fraction of the band.
 
     Parameters
     ----------
@@ -83,6 +83,6 @@ def mock_spectrum(
         total, count = np.bincount(ring, observed), np.bincount(ring, inside)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
         observed = np.where(inside, observed - mean[ring], 0.0)
-    power = hp.anafast(observed, lmax=lmax, iter=3)[like.ell]
+    power = hp.anafast(observed, lmax=lmax, iter=3)[like.ell] / inside.mean()
     record = replace(like, c_ell=power, provenance=Provenance("mock"))
     return record, float(local[inside].mean())

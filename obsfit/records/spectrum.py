@@ -25,7 +25,8 @@ class PowerSpectrum:
     measurement : str
         Unique key; the same key in two data sets is the same measurement.
     kind : str
-        "full-sky" (nearly complete sky, no mixing of multipoles) or "pseudo" (weighted, cut sky, not decoupled).
+        "full-sky": of a nearly complete sky, divided by its sky fraction, mixing of multipoles neglected. "pseudo": of
+        a weighted, cut sky, neither divided nor decoupled.
     energy_tev : float
         Median primary energy.
     ell : ndarray of int, shape (n,)

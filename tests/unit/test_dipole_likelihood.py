@@ -136,7 +136,7 @@ def test_offsets_of_experiments_agree_with_a_joint_normal():
 
 
 def test_the_same_measurement_twice_is_refused():
-    with pytest.raises(ConfigurationError, match="contain the same measurements"):
+    with pytest.raises(ConfigurationError, match="share measurements: a, b"):
         Likelihood(record("one"), record("two"), assume_independent_skies=True)
 
 
