@@ -1,12 +1,13 @@
 """Likelihood, posterior, sampler and fit results."""
 
+from obsfit.infer.assessment import discrepancy, predictive_p_value
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.likelihood import DipoleScatter, DipoleTerm, Likelihood, PowerTerm
-from obsfit.infer.optimum import maximum_posterior
+from obsfit.infer.optimum import maximum_likelihood, maximum_posterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FitResult
 
 __all__ = [
     "DipoleScatter", "DipoleTerm", "FitResult", "Likelihood", "Posterior", "PowerTerm", "SamplerSettings",
-    "maximum_posterior", "run_emcee",
+    "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
 ]  # fmt: skip

@@ -71,6 +71,10 @@ class Posterior:
             for term in self.likelihood.terms
         ]
 
+    def nuisances(self, theta: FloatArray) -> list[FloatArray]:
+        """Nuisances of each data set, shape (n_vec, n_nuisance), for theta (n_vec, n_par)."""
+        return self.likelihood.split(theta[:, self._n_model :])
+
     def log_prior(self, theta: FloatArray) -> FloatArray:
         """Log prior density, shape (n_vec,)."""
         return sum_densities(self._densities, np.atleast_2d(theta))
@@ -106,6 +110,5 @@ class Posterior:
 
     def draw(self, theta: FloatArray, *, rng: np.random.Generator) -> list[FloatArray]:
         """Random data of each term, shape (n_vec, n_data): with posterior samples, the posterior prediction."""
-        nuisances = self.likelihood.split(theta[:, self._n_model :])
-        parts = zip(self.likelihood.terms, self.skies(theta), nuisances, strict=True)
+        parts = zip(self.likelihood.terms, self.skies(theta), self.nuisances(theta), strict=True)
         return [term.draw(sky, own, rng=rng) for term, sky, own in parts]

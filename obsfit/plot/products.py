@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.resources
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
 from obsfit import __version__
+from obsfit.errors import ConfigurationError
+from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FitResult
 from obsfit.plot import fits
@@ -92,3 +98,67 @@ def write_fit(posterior: Posterior, fit: FitResult, folder: str | Path, *, rng: 
         save(fits.trace(fit), folder / "trace")
         save(fits.predictive(posterior, fit, rng=rng), folder / "predictive")
     return summary
+
+
+def stored_fit(
+    posterior: Posterior,
+    path: str | Path,
+    *,
+    rng: np.random.Generator,
+    settings: SamplerSettings,
+    seed: int,
+    choices: Mapping[str, object] | None = None,
+) -> FitResult:
+    """Return the fit of a posterior that is stored in `path`, or make it.
+
+    A finished fit is taken as it is and an unfinished one goes on, if seed, settings, data and the programs of
+    framework and models are the same as when it was begun. Otherwise it is made anew and replaces the old one: a stored
+    chain of an older program would pass unnoticed.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        What to sample.
+    path : str or Path
+        HDF5 file; its folder is made.
+    rng : numpy.random.Generator
+        Source of all draws of a new fit.
+    settings : SamplerSettings
+        How long to sample.
+    seed : int
+        Seed from which `rng` was made.
+    choices : mapping, optional
+        Settings of model and data that the names of the parameters do not tell, in JSON's types.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    configuration = {
+        "seed": seed,
+        "sampler": asdict(settings),
+        "data": dict(posterior.likelihood.data_checksums),
+        "programs": _programs(),
+        "choices": dict(choices or {}),
+    }
+    try:
+        return run_emcee(
+            posterior, rng=rng, settings=settings, store=path, resume=True, seed=seed, configuration=configuration
+        )
+    except ConfigurationError:
+        if not path.exists():
+            raise
+    return run_emcee(
+        posterior, rng=rng, settings=settings, store=path, overwrite=True, seed=seed, configuration=configuration
+    )
+
+
+def _programs() -> str:
+    """Checksum of the programs that a chain depends on: the framework without its pictures, and all models."""
+    packages = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="obsfit.models")}
+    digest = hashlib.sha256()
+    for package in ("obsfit", *sorted(packages - {"obsfit"})):
+        folder = Path(str(importlib.resources.files(package)))
+        for file in sorted(folder.rglob("*.py")):
+            inside = file.relative_to(folder)
+            if package != "obsfit" or inside.parts[0] not in ("plot", "cli", "study"):
+                digest.update(f"{package}/{inside.as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

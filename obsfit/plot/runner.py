@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -311,6 +312,8 @@ def _load(analysis: Analysis) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError("cannot be loaded as a Python file", path=analysis.path)
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up there.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     if not callable(getattr(module, "make", None)):
         raise PluginError("has no function make", path=analysis.path, expected="make(context) -> FigureEntry")

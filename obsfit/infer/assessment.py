@@ -1,0 +1,68 @@
+"""How well a fit describes its data: posterior predictive checks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from obsfit.infer.likelihood import DipoleTerm, PowerTerm
+from obsfit.infer.posterior import Posterior
+from obsfit.parameters import FloatArray
+from obsfit.records.true_sky import TrueSky
+
+
+def discrepancy(term: DipoleTerm | PowerTerm, sky: TrueSky, nuisance: FloatArray, data: FloatArray) -> FloatArray:
+    r"""Return the squared distance of data from their expectation in units of their variance, shape (n_vec,).
+
+    Power: :math:`\sum_\ell (\hat C_\ell - \langle\hat C_\ell\rangle)^2 / \mathrm{Var}\,\hat C_\ell`, with the moments
+    of the (non-central) chi-square law. Dipoles: :math:`r^T V^{-1} r` with the full covariance of
+    `DipoleTerm.covariance`. The power is not normal at low multipoles, so that this is no chi-square variable: it
+    ranks data sets, and `predictive_p_value` finds its distribution by drawing.
+
+    Parameters
+    ----------
+    term : DipoleTerm or PowerTerm
+        What was observed.
+    sky : TrueSky
+        Of n_vec parameter vectors.
+    nuisance : ndarray, shape (n_vec, n_nuisance)
+        Nuisances of the term.
+    data : ndarray, shape (n_data,) or (n_vec, n_data)
+        The same data for all vectors, or one data set for each.
+    """
+    if isinstance(term, DipoleTerm):
+        residual = data - term.folded(sky).reshape(nuisance.shape[0], -1)
+        solved = np.linalg.solve(term.covariance(sky, nuisance), residual[..., None])[..., 0]
+        return np.asarray((residual * solved).sum(axis=1))
+    scale = (2.0 * term.record.ell + 1.0) / term.mode_variance(sky, nuisance)
+    modes = term.record.degrees_of_freedom
+    fixed = 0.0 if sky.alm is None else term.operator.observe(sky.alm) * scale
+    return np.asarray(((data * scale - modes - fixed) ** 2 / (2.0 * (modes + 2.0 * fixed))).sum(axis=1))
+
+
+def predictive_p_value(
+    posterior: Posterior, samples: FloatArray, *, rng: np.random.Generator, term: int = 0
+) -> float:
+    """Return the posterior predictive p-value: how often a repeated observation lies further off than the data do.
+
+    For each sample a data set is drawn and compared with the data by `discrepancy` under that sample (Gelman, Meng &
+    Stern 1996). Near zero the model cannot have made the data; near one the data scatter less than it says. The data
+    were used to fit, so the values of a true model crowd towards one half: it finds bad models late, and rejects true
+    ones seldom. A model whose scatter is fitted as well hides what is wrong in the scatter.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The posterior that was fitted.
+    samples : ndarray, shape (n, n_par)
+        Its samples.
+    rng : numpy.random.Generator
+        Source of the repeated observations.
+    term : int
+        Which data set of the likelihood.
+    """
+    observed = posterior.likelihood.terms[term]
+    sky = posterior.skies(samples)[term]
+    nuisance = posterior.nuisances(samples)[term]
+    repeated = posterior.draw(samples, rng=rng)[term]
+    here = discrepancy(observed, sky, nuisance, observed.data)
+    return float(np.mean(discrepancy(observed, sky, nuisance, repeated) >= here))
