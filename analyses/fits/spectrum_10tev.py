@@ -319,6 +319,7 @@ def comparisons(table: Table, found: tuple[Fit, ...]) -> tuple[Comparison, ...]:
 def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tuple[str, ...]:
     """Return what a reader must know of these fits."""
     relative, cascade = MODELS
+    covered = 0.5 * (np.sin(spectrum.dec_max_rad) - np.sin(spectrum.dec_min_rad))
     scatter, noise_scatter = plateau_scatter(spectrum, *PLATEAU)
     main = next(fit for fit in found if (fit.model, fit.ell_min) == (relative, DRAWN))
     correlation = np.corrcoef(np.stack([main.column("exponent"), main.column("log10_noise")]))[0, 1]
@@ -337,7 +338,7 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
         "The power is computed from the published picture of the map, not the spectrum that the collaborations "
         "drew. The "
         "sky is taken as full and its multipoles as independent, with 2 l real modes each (the map has no m = 0): "
-        f"the map covers {spectrum.sky_fraction:.2f} of the sphere. The power has been divided by that fraction.",
+        f"the map covers {covered:.2f} of the sphere. The power has been divided by that fraction.",
         f"Multipoles stop at {ELL_MAX}: beyond, the squared window is below 0.1, and the power scatters less than "
         f"noise can: without its window, by {100 * scatter:.0f} percent at l = {PLATEAU[0]} to {PLATEAU[1]}, "
         f"where "
