@@ -358,10 +358,9 @@ def notes(
         "source, one background direction, one motion.",
         "The predictive p-values with scatter are unremarkable "
         f"({', '.join(f'{name} {pair_[1]:.2f}' for name, pair_ in quality.items() if name != FACE_VALUE)}), "
-        f"because the "
-        "scatter is fitted and takes up what the model misses: with no ordered field it grows to a factor of 1.3 "
-        "in "
-        "scale and 80 degrees in phase. At face value the p-value is "
+        "because the scatter is fitted and takes up what the model misses: with no ordered field it grows to "
+        f"{100 * value(table, 'none', 'amplitude_scatter', 'median'):.0f} percent in scale and "
+        f"{value(table, 'none', 'direction_scatter', 'median'):.0f} degrees in phase. At face value the p-value is "
         f"{quality[FACE_VALUE][1]:.3f}, and the largest log likelihood is lower by "
         f"{quality[MAIN][0] - quality[FACE_VALUE][0]:.0f}.",
         f"Phases scatter by {value(table, MAIN, 'direction_scatter', 'median'):.0f} degrees between experiments "
