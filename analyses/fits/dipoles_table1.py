@@ -227,7 +227,7 @@ def mean_free_path_pc(fit: Fit, rigidity_tv: float) -> np.ndarray:
     """Return the large-scale mean free path 3K/c for all samples, shape (n,)."""
     model = obsfit.load_model("diffusive-dipole", field=MAIN)
     theta = fit.result.samples()[:, : len(model.parameters)]
-    return np.asarray(model.mean_free_path_pc(theta, np.array([rigidity_tv]))[:, 0])  # type: ignore[attr-defined]
+    return np.asarray(model.mean_free_path_pc(theta, np.array([rigidity_tv]))[:, 0])
 
 
 def comparisons(

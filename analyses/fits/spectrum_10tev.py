@@ -146,8 +146,7 @@ def predictions(found: tuple[Fit, ...], spectrum: PowerSpectrum, *, seed: int) -
         theta = fit.result.samples(PREDICTING)
         (drawn,) = wide.draw(theta, rng=rng)
         (sky,), (nuisance,) = wide.skies(theta), wide.nuisances(theta)
-        modes = shown.degrees_of_freedom / (2.0 * shown.ell + 1.0)
-        expected = term.mode_variance(sky, nuisance) * modes
+        expected, _ = term.moments(sky, nuisance)
         low, high = np.percentile(drawn, [16, 84], axis=0)
         table[f"{fit.model}_expected"] = np.median(expected, axis=0)
         table[f"{fit.model}_p16"], table[f"{fit.model}_p84"] = low, high
@@ -282,7 +281,7 @@ def comparisons(table: Table, found: tuple[Fit, ...]) -> tuple[Comparison, ...]:
         if fit.model != cascade:
             continue
         loss = late_loss(fit)
-        power = fit.posterior.model.c_ell(fit.samples, np.array([10.0]), 10)[:, 0, 0, :]  # type: ignore[attr-defined]
+        power = fit.posterior.model.c_ell(fit.samples, np.array([10.0]), 10)[:, 0, 0, :]
         ratio = power[:, 10] / power[:, 5]
         low, high = np.percentile(ratio, [2.5, 97.5])
         where = "inside" if low <= asymptote[10] / asymptote[5] <= high else "outside"

@@ -56,11 +56,20 @@ class Term(Protocol):
 class PowerTerm:
     r"""Likelihood of the power of a nearly full sky, multipole by multipole.
 
-    For an isotropic Gaussian sky without mixing of multipoles,
-    :math:`x_\ell = (2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = W_\ell^2 (C_\ell + N_\ell)` follows
-    a chi-square law with k = 2 l (m = 0 filtered) or 2 l + 1 degrees of freedom. A fixed part of the sky makes it
-    non-central with :math:`\lambda_\ell = \sum_m |R a_{\ell m}|^2 / S_\ell`. Neither is Gaussian: at l = 1 the
-    filtered power has two degrees of freedom.
+    On the full sky, :math:`(2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = W_\ell^2 (C_\ell + N_\ell)` follows
+    a chi-square law with k = 2 l (m = 0 filtered) or 2 l + 1 degrees of freedom; it is not Gaussian: at l = 1 the
+    filtered power has two. A declination cut mixes multipoles, and noise that depends on declination has fewer
+    effective modes. Both are kept in the first two moments of each multipole,
+
+    .. math:: \langle \hat C_\ell \rangle = \sum_m S^m_{\ell\ell} / (2\ell+1), \qquad
+              \mathrm{Var} = \sum_m 2 (S^m_{\ell\ell})^2 / (2\ell+1)^2
+              + (\kappa - 1)\, 2 \langle N_\ell \rangle^2 / k,
+
+    with :math:`S^m = T^m W (C + N) W T^{mT} / f_{sky}` and kappa the record's `noise_contrast`, and the law is a
+    chi-square of :math:`\nu = 2 \langle \hat C \rangle^2 / \mathrm{Var}` degrees of freedom with that mean. Noise of
+    uneven depth is correlated between multipoles; kappa is the loss of modes for the average over many of them. The
+    correlation itself, a few per cent for a nearly full sky, is not in this product of multipoles.
+    A fixed part of the sky makes the law non-central.
 
     Attributes
     ----------
@@ -111,45 +120,63 @@ class PowerTerm:
         return (Parameter("log10_noise", self.noise_prior, "", text, r"\log_{10} N/N_0"),)
 
     @cached_property
-    def _seen(self) -> FloatArray:
-        # What a cut takes from the power of a nearly full sky, the record has been divided by.
-        return self.record.window_power
+    def _squared_responses(self) -> FloatArray:
+        """(R_m)^2 for the power of each m of both signs, shape (l_in, n_m * n_ell)."""
+        rows = [self.operator.response[m][0][self.record.ell] ** 2 for m in self.operator.response]
+        return np.concatenate(rows).T
 
-    def mode_variance(self, sky: TrueSky, nuisance: FloatArray) -> FloatArray:
-        """Variance S_l of each observed real mode, shape (n_vec, n_ell)."""
-        total = np.zeros((nuisance.shape[0], len(self.record)))
-        if sky.c_ell is not None:
-            total += sky.c_ell[:, 0, 0, self.record.ell]
-        noise = np.nan_to_num(self.record.noise)
-        total += noise * (1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1])
-        return self.record.window_power * total
+    @cached_property
+    def _signs(self) -> FloatArray:
+        return np.array([1.0 if m == 0 else 2.0 for m in self.operator.response])
+
+    @cached_property
+    def _noise(self) -> FloatArray:
+        """Noise power before smoothing at l = 0 .. l_in."""
+        ell = np.arange(self.operator.lmax + 1)
+        return np.interp(ell, self.record.ell, np.nan_to_num(self.record.noise))
+
+    def _power_of_modes(self, power: FloatArray) -> FloatArray:
+        """Variance of the observed a_lm, shape (n_vec, n_m, n_ell), of a sky of power (n_vec, l_in)."""
+        return (power @ self._squared_responses).reshape(len(power), -1, len(self.record))
+
+    def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean of the power of the random part, and its effective degrees of freedom, each (n_vec, n_ell)."""
+        scale = 1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1]
+        noise = scale * np.broadcast_to(self._noise, (len(nuisance), self._noise.size))
+        signal = 0.0 if sky.c_ell is None else sky.c_ell[:, 0, 0, : self._noise.size]
+        norm = 2.0 * self.record.ell + 1.0
+        modes = self._power_of_modes(noise + signal)
+        mean = np.einsum("m,vml->vl", self._signs, modes) / norm
+        variance = 2.0 * np.einsum("m,vml,vml->vl", self._signs, modes, modes) / norm**2
+        if self.record.noise_contrast > 1.0:
+            alone = scale * (np.einsum("m,vml->vl", self._signs, self._power_of_modes(self._noise[None])) / norm)
+            excess = 2.0 * alone**2 / self.record.degrees_of_freedom
+            variance = variance + (self.record.noise_contrast - 1.0) * excess
+        return mean, 2.0 * mean**2 / variance
+
+    def fixed_power(self, sky: TrueSky) -> FloatArray:
+        """Power of the fixed part of the sky as observed, shape (n_vec, n_ell); zero where there is none."""
+        if sky.alm is None:
+            return np.zeros((sky.n_vec, len(self.record)))
+        return self.operator.observe(sky.alm)
 
     def log_prob(self, sky: TrueSky, nuisance: FloatArray) -> FloatArray:
         """Log likelihood, shape (n_vec,)."""
-        k = self.record.degrees_of_freedom
-        variance = self.mode_variance(sky, nuisance)
-        with np.errstate(divide="ignore", over="ignore"):
-            scale = (2.0 * self.record.ell + 1.0) / variance
+        mean, modes = self.moments(sky, nuisance)
+        scale = modes / mean
         x = self.record.c_ell * scale
         if sky.alm is not None:
-            fixed = self._fixed_power(sky) * scale
-            return np.sum(stats.ncx2.logpdf(x, k, fixed) + np.log(scale), axis=1)
-        log_density = (0.5 * k - 1.0) * np.log(x) - 0.5 * x + np.log(scale)
-        return np.sum(log_density, axis=1) - np.sum(0.5 * k * np.log(2.0) + gammaln(0.5 * k))
+            return np.sum(stats.ncx2.logpdf(x, modes, self.fixed_power(sky) * scale) + np.log(scale), axis=1)
+        half = 0.5 * modes
+        log_density = (half - 1.0) * np.log(x) - 0.5 * x + np.log(scale) - half * np.log(2.0) - gammaln(half)
+        return np.sum(log_density, axis=1)
 
     def draw(self, sky: TrueSky, nuisance: FloatArray, *, rng: np.random.Generator) -> FloatArray:
         """One random spectrum for each parameter vector, shape (n_vec, n_ell)."""
-        variance = self.mode_variance(sky, nuisance)
-        k = np.broadcast_to(self.record.degrees_of_freedom, variance.shape)
+        mean, modes = self.moments(sky, nuisance)
         if sky.alm is None:
-            x = rng.chisquare(k)
-        else:
-            x = rng.noncentral_chisquare(k, self._fixed_power(sky) * (2.0 * self.record.ell + 1.0) / variance)
-        return x * variance / (2.0 * self.record.ell + 1.0)
-
-    def _fixed_power(self, sky: TrueSky) -> FloatArray:
-        assert sky.alm is not None
-        return self.operator.observe(sky.alm)
+            return rng.chisquare(modes) * mean / modes
+        return rng.noncentral_chisquare(modes, self.fixed_power(sky) * modes / mean) * mean / modes
 
 
 @dataclass(frozen=True)
