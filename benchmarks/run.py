@@ -1,30 +1,24 @@
 """Time our routes beside the usual ones: every benchmarks/bench_*.py in one table.
 
-Each file defines ``PAIRS``: (what, ours, usual), where both routes are functions
-without arguments that return the same numbers. The median of the repetitions is printed, and the ratio.
+Each file defines ``CASES`` (`case.Case`). Both routes run in turn in this process, so that both see the same load;
+medians are printed with their ratio, and written to results/benchmarks.ecsv. Trust ratios, not seconds.
 """
 
 import importlib.util
+import os
+import platform
 import statistics
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
-import numpy as np
+from astropy.table import Table
 
-REPETITIONS = 7
-TOLERANCE = 1e-6
+import obsfit
 
-
-def seconds(route):
-    """Return the median time of a route after one call to warm up."""
-    route()
-    times = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        route()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "results" / "benchmarks.ecsv"
 
 
 def load(path):
@@ -35,15 +29,81 @@ def load(path):
     return module
 
 
+def seconds(route):
+    """Return the time of one call."""
+    start = time.perf_counter()
+    route()
+    return time.perf_counter() - start
+
+
+def traced_mib(route):
+    """Return the peak of what Python and numpy allocate during one call, in MiB."""
+    tracemalloc.start()
+    try:
+        route()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def measure(case):
+    """Return one row: median times of interleaved calls after one call of each to warm up."""
+    first, second = case.ours(), case.usual()
+    if case.agree is not None and not case.agree(first, second):
+        sys.exit(f"the two routes of {case.what!r} disagree")
+    pairs = [(seconds(case.ours), seconds(case.usual)) for _ in range(case.repeats)]
+    ours, usual = (statistics.median(column) / case.count for column in zip(*pairs, strict=True))
+    memory = case.memory or traced_mib
+    return {
+        "what": case.what, "usual_is": case.usual_is, "ours": ours, "usual": usual,
+        "ratio": statistics.median(b / a for a, b in pairs),
+        "target": float("nan") if case.target is None else case.target,
+        "ours_memory": memory(case.ours), "usual_memory": memory(case.usual), "repeats": case.repeats,
+    }  # fmt: skip
+
+
+def readable(value):
+    """Return a time with a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def line(row):
+    """Return a row as text."""
+    target = "" if row["target"] != row["target"] else readable(row["target"])
+    return (
+        f"{row['what']:64} {readable(row['ours']):>9} {readable(row['usual']):>9} {row['ratio']:8.1f} {target:>8} "
+        f"{row['ours_memory']:8.2f} {row['usual_memory']:8.2f}  {row['usual_is']}"
+    )
+
+
 def main():
-    """Print one line for each pair; fail if two routes disagree."""
-    print(f"{'what':58} {'ours':>9} {'usual':>9} {'ratio':>8}")
+    """Print one line for each case and write them all; stop if two routes disagree."""
+    print(f"{'what':64} {'ours':>9} {'usual':>9} {'ratio':>8} {'target':>8} {'MiB':>8} {'MiB':>8}  usual route")
+    rows = []
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
-        for what, ours, usual in load(path).PAIRS:
-            if not np.allclose(ours(), usual(), rtol=TOLERANCE):
-                sys.exit(f"{path.name}: the two routes of {what!r} disagree")
-            fast, slow = seconds(ours), seconds(usual)
-            print(f"{what:58} {1e3 * fast:7.2f}ms {1e3 * slow:7.2f}ms {slow / fast:8.1f}")
+        for case in load(path).CASES:
+            rows.append(measure(case))
+            print(line(rows[-1]), flush=True)
+    units = {"ours": "s", "usual": "s", "target": "s", "ours_memory": "MiB", "usual_memory": "MiB"}
+    table = Table(rows=rows, units={name: unit for name, unit in units.items() if unit != "MiB"})
+    for name in ("ours_memory", "usual_memory"):
+        table[
+            name
+        ].description = "peak in MiB: traced allocations of one call, or of the whole process for imports"
+    table["ratio"].description = "median over repetitions of usual over ours, timed in turn"
+    table.meta = {
+        "description": "Our routes beside the usual ones", "obsfit_version": obsfit.__version__,
+        "python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
+    }  # fmt: skip
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    partial = OUTPUT.with_name(OUTPUT.name + ".partial")
+    table.write(partial, format="ascii.ecsv", overwrite=True)
+    partial.replace(OUTPUT)
+    print(OUTPUT.relative_to(ROOT))
 
 
 if __name__ == "__main__":
