@@ -335,9 +335,14 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
     ]
     return (
         "The power is computed from the published picture of the map, not the spectrum that the collaborations "
-        "drew. The "
-        "sky is taken as full and its multipoles as independent, with 2 l real modes each (the map has no m = 0): "
-        f"the map covers {covered:.2f} of the sphere. The power has been divided by that fraction.",
+        "drew. "
+        f"The map covers {covered:.2f} of the sphere; its power has been divided by that fraction. The likelihood "
+        f"is a "
+        "product over multipoles, each with the mean and the number of modes that the cut, the missing m = 0 and "
+        "the "
+        "uneven depth of the map leave it: nearly those of a full sky. Correlations of the multipoles, a few "
+        "percent, "
+        "are left out.",
         f"Multipoles stop at {ELL_MAX}: beyond, the squared window is below 0.1, and the power scatters less than "
         f"noise can: without its window, by {100 * scatter:.0f} percent at l = {PLATEAU[0]} to {PLATEAU[1]}, "
         f"where "

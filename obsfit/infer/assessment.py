@@ -33,10 +33,10 @@ def discrepancy(term: DipoleTerm | PowerTerm, sky: TrueSky, nuisance: FloatArray
         residual = data - term.folded(sky).reshape(nuisance.shape[0], -1)
         solved = np.linalg.solve(term.covariance(sky, nuisance), residual[..., None])[..., 0]
         return np.asarray((residual * solved).sum(axis=1))
-    scale = (2.0 * term.record.ell + 1.0) / term.mode_variance(sky, nuisance)
-    modes = term.record.degrees_of_freedom
-    fixed = 0.0 if sky.alm is None else term.operator.observe(sky.alm) * scale
-    return np.asarray(((data * scale - modes - fixed) ** 2 / (2.0 * (modes + 2.0 * fixed))).sum(axis=1))
+    mean, modes = term.moments(sky, nuisance)
+    fixed = term.fixed_power(sky)
+    variance = (2.0 * mean**2 + 4.0 * mean * fixed) / modes
+    return np.asarray(((data - mean - fixed) ** 2 / variance).sum(axis=1))
 
 
 def predictive_p_value(

@@ -143,9 +143,12 @@ class PowerTerm:
         """Mean of the power of the random part, and its effective degrees of freedom, each (n_vec, n_ell)."""
         scale = 1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1]
         noise = scale * np.broadcast_to(self._noise, (len(nuisance), self._noise.size))
-        signal = 0.0 if sky.c_ell is None else sky.c_ell[:, 0, 0, : self._noise.size]
         norm = 2.0 * self.record.ell + 1.0
-        modes = self._power_of_modes(noise + signal)
+        total = np.array(noise)
+        if sky.c_ell is not None:
+            signal = sky.c_ell[:, 0, 0, : self._noise.size]
+            total[:, : signal.shape[1]] += signal
+        modes = self._power_of_modes(total)
         mean = np.einsum("m,vml->vl", self._signs, modes) / norm
         variance = 2.0 * np.einsum("m,vml,vml->vl", self._signs, modes, modes) / norm**2
         if self.record.noise_contrast > 1.0:
@@ -213,7 +216,9 @@ class DipoleTerm:
               n_i \sim N(0, V_i + \sigma_{int}^2 1),
 
     with m_i the folded model, V_i the covariance of amplitude and phase in the frame rotated by alpha_1, and the
-    experiment's scale s_e and (small) rotation phi_e drawn from N(0, scale scatter^2), N(0, direction scatter^2).
+    experiment's errors along and across the dipole, s_e and phi_e, drawn from N(0, amplitude scatter^2) and
+    N(0, direction scatter^2). For small phi_e it is a rotation, and it is quoted as an angle; at 30 degrees the phase
+    is turned by 28.
     Both are integrated out exactly; their widths are nuisances of the fit. Rows of one experiment are therefore
     correlated: an experiment with many energies does not outvote the others. A published upper limit enters as
     `obsfit.operators.catalogue.limit_deviation` says.

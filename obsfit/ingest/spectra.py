@@ -86,6 +86,7 @@ def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
         window = columns.numbers("window_power", check=within(0.0, 1.0 + 1e-9, "W_l^2 between 0 and 1"))
     kind = columns.meta_text("kind", choices=KINDS)
     filtered = columns.meta_flag("filtered")
+    contrast = columns.meta_number("noise_contrast", "", check=_contrast, default="1")
     energy = _column_or_meta(columns, "energy", "TeV", positive("energy"))
     dec_min, dec_max = (
         _column_or_meta(columns, name, "rad", within(-np.pi / 2, np.pi / 2, "-90 to 90 degrees"))
@@ -122,7 +123,7 @@ def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
             spectrum = PowerSpectrum(
                 measurement, kind, energy_tev, ell[order], c_ell[order], noise[order], window[order], error_low[order],
                 error_high[order], isotropic_low[order], isotropic_high[order], filtered, float(dec_min[rows[0]]),
-                float(dec_max[rows[0]]), provenance,
+                float(dec_max[rows[0]]), provenance, contrast,
             )  # fmt: skip
         except ValueError as error:
             raise DataFormatError(str(error), path=sheet.path, expected="a spectrum") from error
@@ -216,6 +217,10 @@ def _check_group(
                 keys[i],
                 f"expected {keys[first]!r} as in row {first + 1} of the same spectrum",
             )
+
+
+def _contrast(value: float) -> str | None:
+    return None if value >= 1.0 else "is below 1; expected mean square over squared mean of the noise variance"
 
 
 def _power(value: float) -> str | None:

@@ -313,12 +313,22 @@ class ColumnReader:
             self.add(None, None, text, f"metadata {key}: {text!r} is not known" + nearest(text, choices))
         return text
 
-    def meta_number(self, key: str, unit: str, *, check: Callable[[float], str | None] | None = None) -> float:
-        """Return a metadata entry such as ``10 TeV`` as float in `unit`, NaN where missing or bad (remembered)."""
-        text = self.meta_text(key)
+    def meta_number(
+        self,
+        key: str,
+        unit: str,
+        *,
+        check: Callable[[float], str | None] | None = None,
+        default: str | None = None,
+    ) -> float:
+        """Return a metadata entry such as ``10 TeV`` as float in `unit`, NaN where missing or bad (remembered).
+
+        An empty `unit` asks for a plain number.
+        """
+        text = self.meta_text(key, default=default)
         if not text:
             return math.nan
-        value, problem = parse_quantity(text, unit)
+        value, problem = parse_quantity(text, unit) if unit else parse_number(text)
         if problem is None and check is not None:
             complaint = check(value)
             problem = None if complaint is None else f"{text} {complaint}"

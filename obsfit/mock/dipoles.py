@@ -18,7 +18,7 @@ def mock_dipoles(
     like: DipoleMeasurements,
     *,
     scale: FloatArray,
-    turn_rad: FloatArray,
+    across: FloatArray,
     extra_error: float,
     rng: np.random.Generator,
     small_scale: FloatArray | None = None,
@@ -37,8 +37,9 @@ def mock_dipoles(
         True dipole (0h, 6h, N) at the energy of each row.
     like : DipoleMeasurements
         Rows to imitate: bands, methods and amplitude errors; every row is a measurement, not a limit.
-    scale, turn_rad : ndarray, shape (n,)
-        Error of each row's amplitude scale (1 + scale) and phase, equal for rows of one experiment.
+    scale, across : ndarray, shape (n,)
+        Error of each row along and across its equatorial dipole, relative to it: the dipole m is seen as
+        (1 + scale) m + across z x m. Equal for rows of one experiment.
     extra_error : float
         Standard deviation of an unknown error of each component.
     rng : numpy.random.Generator
@@ -61,8 +62,9 @@ def mock_dipoles(
         low, high = like.dec_min_rad[row], like.dec_max_rad[row]
         projected = like.method[row] == "right-ascension projection" and np.isfinite([low, high]).all()
         band = (dec >= low) & (dec <= high) if projected else np.ones(dec.size, dtype=bool)
-        turned = _turned(dipole[row] * (1.0 + np.array([scale[row], scale[row], 0.0])), turn_rad[row])
-        sky = turned @ directions[:, band]
+        x, y, z = dipole[row]
+        seen = np.array([x, y, z]) + scale[row] * np.array([x, y, 0.0]) + across[row] * np.array([-y, x, 0.0])
+        sky = seen @ directions[:, band]
         if small_scale is not None:
             sky = sky + small_scale[row, band]
         correction = 1.0 if projected else 4.0 / np.pi
@@ -77,8 +79,3 @@ def mock_dipoles(
         like, amplitude=amplitude, phase_rad=np.arctan2(components[:, 1], components[:, 0]) % (2 * np.pi),
         phase_error_rad=like.amplitude_error / amplitude, provenance=Provenance("mock"),
     )  # fmt: skip
-
-
-def _turned(vector: FloatArray, angle: float) -> FloatArray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([cos * vector[0] - sin * vector[1], sin * vector[0] + cos * vector[1], vector[2]])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
 
 from obsfit.errors import ObsfitError
 from obsfit.operators.operator import Components, EnergyResponse, ObservationOperator, Power
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
-from obsfit.sky.coupling import projection_factor
+from obsfit.sky.coupling import band_coupling, projection_factor
+
+# How far beyond the last multipole of a cut spectrum its leakage is followed.
+BEYOND = 10
 
 
 def operator_for(record: DipoleMeasurements | PowerSpectrum) -> ObservationOperator:
@@ -54,8 +58,6 @@ def dipole_response(record: DipoleMeasurements) -> np.ndarray:
     for row, method in enumerate(record.method):
         band = record.dec_min_rad[row], record.dec_max_rad[row]
         if method == "right-ascension projection" and np.all(np.isfinite(band)):
-            import astropy.units as u
-
             factors[row] = projection_factor(band[0] * u.rad, band[1] * u.rad)
     return factors
 
@@ -101,16 +103,21 @@ def _dipole_operator(record: DipoleMeasurements) -> ObservationOperator:
 
 
 def _full_sky_operator(record: PowerSpectrum) -> ObservationOperator:
-    lmax = int(record.ell[-1])
-    seen = np.zeros(lmax + 1)
-    seen[record.ell] = record.window_power
-    noise = np.zeros(lmax + 1)
-    noise[record.ell] = seen[record.ell] * np.nan_to_num(record.noise)
-    response, noise_m = {}, {}
+    """Smoothing, declination cut and division by the root of the sky fraction, m by m."""
+    # Multipoles above the last one of the record leak into it, if the sky is cut.
+    lmax = int(record.ell[-1]) + (BEYOND if record.sky_fraction < 1.0 else 0)
+    ell = np.arange(lmax + 1)
+    # Multipoles below the first one of the record leak into it. W^2 falls as 1 - a l (l + 1) from one at l = 0.
+    size, known = ell * (ell + 1.0), np.concatenate([[0], record.ell]) * (np.concatenate([[0], record.ell]) + 1.0)
+    window = np.interp(size, known, np.concatenate([[1.0], record.window_power]))
+    level = np.interp(ell, record.ell, np.nan_to_num(record.noise))
+    band = u.Quantity([record.dec_min_rad, record.dec_max_rad], u.rad)
+    coupling = band_coupling(band[0], band[1], lmax, filtered=record.filtered)
+    response, noise = {}, {}
     for m in range(1 if record.filtered else 0, lmax + 1):
-        allowed = np.arange(lmax + 1) >= m
-        response[m] = np.diag(np.sqrt(seen) * allowed)[None]
-        noise_m[m] = np.diag(noise * allowed)[None]
+        matrix = coupling[m] * np.sqrt(window / record.sky_fraction)
+        response[m] = matrix[None]
+        noise[m] = ((matrix * level) @ matrix.T)[None]
     return ObservationOperator(
-        response, noise_m, EnergyResponse.delta(np.array([record.energy_tev])), Power(record.ell)
+        response, noise, EnergyResponse.delta(np.array([record.energy_tev])), Power(record.ell)
     )

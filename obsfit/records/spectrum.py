@@ -25,8 +25,8 @@ class PowerSpectrum:
     measurement : str
         Unique key; the same key in two data sets is the same measurement.
     kind : str
-        "full-sky": of a nearly complete sky, divided by its sky fraction, mixing of multipoles neglected. "pseudo": of
-        a weighted, cut sky, neither divided nor decoupled.
+        "full-sky": of all directions in a declination band that leaves little out, divided by its sky fraction.
+        "pseudo": of a weighted, cut sky, neither divided nor decoupled.
     energy_tev : float
         Median primary energy.
     ell : ndarray of int, shape (n,)
@@ -47,6 +47,9 @@ class PowerSpectrum:
         Declination band of the map.
     provenance : Provenance
         Origin of the numbers.
+    noise_contrast : float
+        Mean square over squared mean of the noise variance across the band: one for uniform noise, more where some
+        declinations are noisier than others, which leaves fewer effective modes.
     """
 
     measurement: str
@@ -64,6 +67,7 @@ class PowerSpectrum:
     dec_min_rad: float
     dec_max_rad: float
     provenance: Provenance
+    noise_contrast: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -78,6 +82,8 @@ class PowerSpectrum:
             "noise", "window_power", "error_low", "error_high", "isotropic_low", "isotropic_high",
         ):  # fmt: skip
             store(self, **{name: column(getattr(self, name), name, n, finite=False)})
+        if not self.noise_contrast >= 1.0:
+            raise ValueError(f"noise_contrast {self.noise_contrast}: expected a number of at least 1")
         if np.any(self.c_ell < 0):
             raise ValueError(f"c_ell: {self.c_ell.min()} is negative; expected power before noise subtraction")
 

@@ -1,6 +1,6 @@
 """Conventions of the sky: frames, motion, harmonics, declination bands and smoothing."""
 
-from obsfit.sky.coupling import dipole_inversion_factor, projection_factor
+from obsfit.sky.coupling import band_coupling, dipole_inversion_factor, projection_factor
 from obsfit.sky.directions import (
     NamedDirection,
     direction_entry,
@@ -59,6 +59,7 @@ __all__ = [
     "alm_power",
     "amplitude_phase",
     "azimuth_zenith",
+    "band_coupling",
     "compton_getting",
     "compton_getting_exact",
     "compton_getting_multipoles",

@@ -1,4 +1,4 @@
-"""What a declination band does to a dipole: projection on right ascension, and inversion of its a_11."""
+"""What a declination band does to a sky: projection and inversion of a dipole, and mixing of multipoles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import astropy.units as u
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
+from scipy.special import sph_harm_y
 
 FloatArray = NDArray[np.float64]
 Weight = Callable[[FloatArray], FloatArray]
@@ -50,11 +51,7 @@ def projection_factor(
     >>> round(projection_factor(-26 * u.deg, 64 * u.deg), 4)
     0.882
     """
-    low, high = float(dec_min.to_value(u.rad)), float(dec_max.to_value(u.rad))
-    if not -np.pi / 2 <= low < high <= np.pi / 2:
-        raise ValueError(
-            f"declination band {dec_min} to {dec_max}: expected -90 deg <= dec_min < dec_max <= 90 deg"
-        )
+    low, high = _band(dec_min, dec_max)
     nodes, node_weights = leggauss(order)
     edges = [low, 0.0, high] if low < 0.0 < high else [low, high]
     halves = [(0.5 * (b - a), 0.5 * (b + a)) for a, b in pairwise(edges)]
@@ -99,3 +96,48 @@ def dipole_inversion_factor(sin_dec_min: float, sin_dec_max: float) -> float:
     if not -1.0 <= s1 < s2 <= 1.0:
         raise ValueError(f"band of sin(dec) {s1} to {s2}: expected -1 <= s1 < s2 <= 1")
     return 0.25 * (s2 - s1) * (3.0 - s1**2 - s1 * s2 - s2**2)
+
+
+def band_coupling(dec_min: u.Quantity, dec_max: u.Quantity, lmax: int, *, filtered: bool) -> FloatArray:
+    r"""Return how a declination band mixes multipoles: T^m, shape (lmax + 1, lmax + 1, lmax + 1) as (m, l, l').
+
+    .. math:: \tilde a_{\ell m} = \sum_{\ell'} T^m_{\ell\ell'} a_{\ell' m}, \qquad
+              T^m_{\ell\ell'} = 2\pi \int_{s_1}^{s_2} \lambda_{\ell m}(s) \lambda_{\ell' m}(s)\, ds,
+
+    Eq. (A.1) of AM17 for a top-hat weight, with :math:`\lambda_{\ell m}` the normalised associated Legendre functions
+    and s the sine of declination; the integrand is a polynomial, and Gauss-Legendre quadrature is exact. The same
+    matrix stands for -m. Entries with l or l' below m vanish.
+
+    Parameters
+    ----------
+    dec_min, dec_max : Quantity, angle
+        Declination band.
+    lmax : int
+        Largest multipole of both indices.
+    filtered : bool
+        True sets T^0 = 0: a map whose ring means are removed has no a_l0.
+
+    Raises
+    ------
+    ValueError
+        If the band is empty or leaves the sphere.
+    """
+    low, high = _band(dec_min, dec_max)
+    s1, s2 = np.sin(low), np.sin(high)
+    nodes, weights = leggauss(lmax + 1)
+    colatitude = np.arccos(0.5 * (s2 - s1) * nodes + 0.5 * (s2 + s1))
+    matrices = np.zeros((lmax + 1, lmax + 1, lmax + 1))
+    for m in range(1 if filtered else 0, lmax + 1):
+        ell = np.arange(m, lmax + 1)
+        functions = sph_harm_y(ell[:, None], m, colatitude, 0.0).real
+        matrices[m, m:, m:] = np.pi * (s2 - s1) * (functions * weights) @ functions.T
+    return matrices
+
+
+def _band(dec_min: u.Quantity, dec_max: u.Quantity) -> tuple[float, float]:
+    low, high = float(dec_min.to_value(u.rad)), float(dec_max.to_value(u.rad))
+    if not -np.pi / 2 <= low < high <= np.pi / 2:
+        raise ValueError(
+            f"declination band {dec_min} to {dec_max}: expected -90 deg <= dec_min < dec_max <= 90 deg"
+        )
+    return low, high

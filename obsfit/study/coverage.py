@@ -252,7 +252,7 @@ def _mock_dipole(
         small = np.sqrt(4 * np.pi / 9) * np.linalg.norm(dipole, axis=1)[:, None] * unit
     intrinsic = 10.0 ** values["log10_intrinsic_scatter"] if "log10_intrinsic_scatter" in values else 0.0
     record = mock_dipoles(
-        dipole, term.record, scale=scale[member], turn_rad=turn[member], extra_error=intrinsic, rng=rng,
+        dipole, term.record, scale=scale[member], across=turn[member], extra_error=intrinsic, rng=rng,
         small_scale=small, nside=nside,
     )  # fmt: skip
     return replace(term, record=record)

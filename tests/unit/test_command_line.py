@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -98,10 +97,8 @@ def test_an_interrupt_is_130(tmp_path):
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, cwd=tmp_path) as process:
         assert process.stdout.readline() == "running\n"
-        started = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(timeout=30) == 130
-        assert time.monotonic() - started < 30
         assert "obsfit: interrupted" in process.stderr.read()
 
 
