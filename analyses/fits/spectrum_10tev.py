@@ -47,6 +47,7 @@ STYLES = {
     "hierarchical-cascade": {"color": COLOURS["vermilion"], "linestyle": "--", "marker": "s"},
 }
 IDENTIFIED_BITS = 0.5
+MARGINAL_BITS = 0.75
 PLATEAU = (31, 34)
 # At nu T of 49 to 50 every ratio is the asymptotic one to all digits.
 LATE = stats.uniform(1.69, 0.01)
@@ -315,6 +316,12 @@ def comparisons(table: Table, found: tuple[Fit, ...]) -> tuple[Comparison, ...]:
     return tuple(lines)
 
 
+def listed(values: list[float], digits: int) -> str:
+    """Return numbers in words: a, b and c."""
+    words = [f"{number:.{digits}f}" for number in values]
+    return " and ".join([", ".join(words[:-1]), words[-1]])
+
+
 def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tuple[str, ...]:
     """Return what a reader must know of these fits."""
     relative, cascade = MODELS
@@ -322,11 +329,15 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
     scatter, noise_scatter = plateau_scatter(spectrum, *PLATEAU)
     main = next(fit for fit in found if (fit.model, fit.ell_min) == (relative, DRAWN))
     correlation = np.corrcoef(np.stack([main.column("exponent"), main.column("log10_noise")]))[0, 1]
-    unidentified = [
-        f"{row['parameter']} of {row['model']} for l ≥ {row['ell_min']} ({row['information']:.2f} bits)"
+    low = [
+        (float(row["information"]), f"{row['parameter']} of {row['model']} for l ≥ {row['ell_min']}")
         for row in table
-        if not row["identified"]
     ]
+    unidentified = [f"{name} ({bits:.2f} bits)" for bits, name in low if bits < IDENTIFIED_BITS]
+    marginal = [f"{name} ({bits:.2f} bits)" for bits, name in low if IDENTIFIED_BITS <= bits < MARGINAL_BITS]
+    below = [float(np.mean(fit.column("exponent") < 0.5)) for fit in found if fit.model == relative]
+    late = [float(np.mean(fit.column("log10_nu_t") > 0.0)) for fit in found if fit.model == cascade]
+    ranges = " to ".join(f"l ≥ {ell_min}" for ell_min in ELL_MIN)
     bits = [value(table, relative, ell_min, "exponent", "information") for ell_min in ELL_MIN]
     difference = [
         value(table, relative, ell_min, "exponent", "log_likelihood")
@@ -350,16 +361,20 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
         f"error.",
         "What changes with the lowest multipole: the dipole, and the low octupole beside a high quadrupole, make "
         "the "
-        "spectra steep, p small and nu T small. From l ≥ 1 to l ≥ 2 to l ≥ 5 the exponent carries "
-        f"{bits[0]:.1f}, {bits[1]:.1f} and {bits[2]:.1f} bits. The geometric p = 1/2 is excluded at 95 percent "
-        f"only if "
-        "the dipole is taken as part of the same isotropic ensemble, with one draw of two modes; a dipole that is "
-        "made by a gradient and a field is no such draw. The late cascade is disfavoured from l ≥ 1 and l ≥ 2, "
-        "and "
-        "allowed from l ≥ 5, where nu T has only a lower limit: the upper ends of its intervals are those of the "
-        "prior.",
+        f"spectra steep, p small and nu T small. From {ranges} the exponent carries {listed(bits, 1)} bits, and "
+        f"the "
+        f"posterior probability that it lies below the geometric 1/2 is {listed(below, 3)}. Counting the dipole "
+        f"means "
+        "to take it as one draw, of two modes, of the same isotropic ensemble; a dipole that a gradient and a "
+        "field make "
+        "is no such draw. Below the lowest multipole fitted, the model's own extrapolation still leaks through "
+        "the cut "
+        f"of the map. The probability of nu T > 1 is {listed(late, 3)}; from l ≥ 5 it has only a lower limit, and "
+        f"the "
+        "upper ends of its intervals are those of the prior.",
         "Less than half a bit counts as no measurement: "
         + ("; ".join(unidentified) if unidentified else "none of the parameters here")
+        + (f"; at the border: {'; '.join(marginal)}" if marginal else "")
         + f". Exponent and noise are correlated ({correlation:.2f}) in the fit of relative diffusion from l = 2.",
         f"The noise comes out {np.median(10.0 ** main.column('log10_noise')):.1f} times the estimate from the "
         f"significance map. A floor of true power that is flat in l "
@@ -405,8 +420,9 @@ def make(context: Context) -> FigureEntry:
         "both "
         "models nearly coincide and hold most points from 2 to 30; the dipole lies above them, the octupole "
         "below. "
-        "Right: the exponent p rises from 0.3 to 0.5 and nu T grows as low multipoles are left out; the noise is "
-        "about 1.7 times its estimate in all fits.",
+        "Right: the exponent p rises from a quarter to a third and nu T grows as low multipoles are left out; the "
+        "noise is "
+        "about 1.8 times its estimate in all fits.",
         image="spectrum.png", table="fits.ecsv",
         comparisons=comparisons(table, found),
         deviations=notes(table, found, spectrum),
