@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import gammaln
 
@@ -120,14 +121,32 @@ class PowerTerm:
         return (Parameter("log10_noise", self.noise_prior, "", text, r"\log_{10} N/N_0"),)
 
     @cached_property
-    def _squared_responses(self) -> FloatArray:
-        """(R_m)^2 for the power of each m of both signs, shape (l_in, n_m * n_ell)."""
-        rows = [self.operator.response[m][0][self.record.ell] ** 2 for m in self.operator.response]
-        return np.concatenate(rows).T
+    def _modes(self) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+        """Squared responses of the observed modes (l, m), ordered by l, and their weights in the power.
+
+        Shapes (l_in, n_mode), (n_mode,) and (n_ell,): the last is the position of the first mode of each multipole.
+        """
+        squared, weights, starts = [], [], []
+        for ell in self.record.ell:
+            starts.append(len(weights))
+            for m, response in self.operator.response.items():
+                if m <= ell:
+                    squared.append(response[0, ell] ** 2)
+                    weights.append((1.0 if m == 0 else 2.0) / (2.0 * ell + 1.0))
+        return np.array(squared).T, np.array(weights), np.array(starts)
 
     @cached_property
-    def _signs(self) -> FloatArray:
-        return np.array([1.0 if m == 0 else 2.0 for m in self.operator.response])
+    def _multiplicity(self) -> FloatArray:
+        """One where a mode has m = 0, else two for both signs of m, shape (n_mode,)."""
+        return np.array(
+            [1.0 if m == 0 else 2.0 for ell in self.record.ell for m in self.operator.response if m <= ell]
+        )
+
+    @cached_property
+    def _mean_response(self) -> FloatArray:
+        """Mean power at each multipole of a sky of unit power at one true multipole, shape (l_in, n_ell)."""
+        squared, weights, starts = self._modes
+        return np.add.reduceat(squared * weights, starts, axis=1)
 
     @cached_property
     def _noise(self) -> FloatArray:
@@ -135,27 +154,19 @@ class PowerTerm:
         ell = np.arange(self.operator.lmax + 1)
         return np.interp(ell, self.record.ell, np.nan_to_num(self.record.noise))
 
-    def _power_of_modes(self, power: FloatArray) -> FloatArray:
-        """Variance of the observed a_lm, shape (n_vec, n_m, n_ell), of a sky of power (n_vec, l_in)."""
-        return (power @ self._squared_responses).reshape(len(power), -1, len(self.record))
-
     def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean of the power of the random part, and its effective degrees of freedom, each (n_vec, n_ell)."""
         scale = 1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1]
-        noise = scale * np.broadcast_to(self._noise, (len(nuisance), self._noise.size))
-        norm = 2.0 * self.record.ell + 1.0
-        total = np.array(noise)
+        total = scale * np.broadcast_to(self._noise, (len(nuisance), self._noise.size))
         if sky.c_ell is not None:
             signal = sky.c_ell[:, 0, 0, : self._noise.size]
             total[:, : signal.shape[1]] += signal
-        modes = self._power_of_modes(total)
-        mean = np.einsum("m,vml->vl", self._signs, modes) / norm
-        variance = 2.0 * np.einsum("m,vml,vml->vl", self._signs, modes, modes) / norm**2
-        if self.record.noise_contrast > 1.0:
-            alone = scale * (np.einsum("m,vml->vl", self._signs, self._power_of_modes(self._noise[None])) / norm)
-            excess = 2.0 * alone**2 / self.record.degrees_of_freedom
-            variance = variance + (self.record.noise_contrast - 1.0) * excess
-        return mean, 2.0 * mean**2 / variance
+        squared, weights, starts = self._modes
+        mean = total @ self._mean_response
+        variance = np.add.reduceat((total @ squared * weights) ** 2 * (2.0 / self._multiplicity), starts, axis=1)
+        alone = scale * (self._noise @ self._mean_response)
+        excess = (self.record.noise_contrast - 1.0) * 2.0 * alone**2 / self.record.degrees_of_freedom
+        return mean, 2.0 * mean**2 / (variance + excess)
 
     def fixed_power(self, sky: TrueSky) -> FloatArray:
         """Power of the fixed part of the sky as observed, shape (n_vec, n_ell); zero where there is none."""
