@@ -265,8 +265,7 @@ def comparisons(
         Comparison(
             "χ² of four dipoles at 12 to 15 TeV about one vector", None, chi2,
             note="6 degrees of freedom, published errors. IceCube, ARGO-YBJ and Tibet divided by Eq. (25) of "
-            "AM17, Super-K "
-            f"(no band published) as it stands; the vector is {1e4 * np.hypot(*mean):.1f}e-4 at "
+            f"AM17, Super-K (no band published) as it stands; the vector is {1e4 * np.hypot(*mean):.1f}e-4 at "
             f"{np.degrees(np.arctan2(mean[1], mean[0])):.0f}°",
         )
     )  # fmt: skip
@@ -286,8 +285,8 @@ def comparisons(
             Comparison(
                 f"{name}, published errors at face value", None, value(table, FACE_VALUE, name, "median"),
                 note=f"{interval(table, FACE_VALUE, name)}. The 95 % interval is {honest / naive:.0f} times "
-                f"narrower than "
-                "with scatter: over-confident, for no repeated observation lies so far off as the data.",
+                "narrower than with scatter: over-confident, for no repeated observation lies so far off as "
+                "the data.",
             )
         )  # fmt: skip
     for name in dict.fromkeys(moved["without"]):
@@ -332,52 +331,40 @@ def notes(
     both = moved[(moved["without"] == " + ".join(TOGETHER)) & (np.abs(moved["shift"]) > 2)]
     most = turned[int(np.argmax(np.abs(turned["rotation"])))]
     return (
-        "Rows from 0.98 TeV (counted as 1 TeV) to 5 PeV: IceCube at 5.4 PeV and KASCADE-Grande at 6.1 and 33 PeV "
-        "are left "
-        "out. Priors are those of the models and of the dipole likelihood.",
-        f"Not identified (less than half a bit): {', '.join(loose)}. The index of diffusion leans on its prior: "
-        f"{100 * at_edge:.0f} percent of its posterior lie in the upper tenth of the prior, so that its upper "
-        f"limit is the "
-        "prior's.",
+        "Rows from 0.98 TeV (counted as 1 TeV) to 5 PeV: IceCube at 5.4 PeV and KASCADE-Grande at 6.1 and 33 "
+        "PeV are left out. Priors are those of the models and of the dipole likelihood.",
+        f"Not identified (less than half a bit): {', '.join(loose)}. The index of diffusion leans on its "
+        f"prior: {100 * at_edge:.0f} percent of its posterior lie in the upper tenth of the prior, so that its "
+        "upper limit is the prior's.",
         "Degenerate (rank correlation above 0.5): "
         + "; ".join(f"{names[j]} with {names[i]} ({ranks[i, j]:.2f})" for i, j in strong)
         + f". Background with perpendicular ratio: {pair('log10_background', 'perpendicular_ratio')}; diffusivity "
-        f"with "
-        f"source fraction: {pair('log10_diffusivity', 'log10_source_fraction')}.",
+        f"with source fraction: {pair('log10_diffusivity', 'log10_source_fraction')}.",
         f"The diffusivity is not to be read as one: at 1 PV its mean free path is about {free_path:.0f} pc, "
-        f"beyond the 300 "
-        "pc to Vela, where diffusion from Vela means nothing. It is the number that lets the share of the source "
-        "fall "
-        "with rigidity as the data ask.",
-        "The direction of the local field is assumed, not fitted. Of the two axes tried, that of IBEX is favoured "
-        "over "
-        f"starlight polarisation by {quality[MAIN][0] - quality['starlight'][0]:.1f} in log likelihood, and over "
-        f"isotropic "
-        f"local diffusion by {quality[MAIN][0] - quality['none'][0]:.1f}. These are differences of maxima, no "
-        f"evidence: one "
-        "source, one background direction, one motion.",
+        "beyond the 300 pc to Vela, where diffusion from Vela means nothing. It is the number that lets the "
+        "share of the source fall with rigidity as the data ask.",
+        "The direction of the local field is assumed, not fitted. Of the two axes tried, that of IBEX is "
+        f"favoured over starlight polarisation by {quality[MAIN][0] - quality['starlight'][0]:.1f} in log "
+        f"likelihood, and over isotropic local diffusion by {quality[MAIN][0] - quality['none'][0]:.1f}. These "
+        "are differences of maxima, no evidence: one source, one background direction, one motion.",
         "The predictive p-values with scatter are unremarkable "
         f"({', '.join(f'{name} {pair_[1]:.2f}' for name, pair_ in quality.items() if name != FACE_VALUE)}), "
         "because the scatter is fitted and takes up what the model misses: with no ordered field it grows to "
         f"{100 * value(table, 'none', 'amplitude_scatter', 'median'):.0f} percent in scale and "
-        f"{value(table, 'none', 'direction_scatter', 'median'):.0f} degrees in phase. At face value the p-value is "
-        f"{quality[FACE_VALUE][1]:.3f}, and the largest log likelihood is lower by "
+        f"{value(table, 'none', 'direction_scatter', 'median'):.0f} degrees in phase. At face value the "
+        f"p-value is {quality[FACE_VALUE][1]:.3f}, and the largest log likelihood is lower by "
         f"{quality[MAIN][0] - quality[FACE_VALUE][0]:.0f}.",
-        f"Phases scatter by {value(table, MAIN, 'direction_scatter', 'median'):.0f} degrees between experiments "
-        f"beyond "
-        f"their errors; {most['experiment']} is turned by {most['rotation']:.0f}. Rotations are linear in the "
-        f"likelihood, "
-        "which is rough at such angles; part of them is the model's own error, since it allows hardly more than "
-        "two "
-        "phases and a turn between.",
+        f"Phases scatter by {value(table, MAIN, 'direction_scatter', 'median'):.0f} degrees between "
+        f"experiments beyond their errors; {most['experiment']} is turned by {most['rotation']:.0f}. Rotations "
+        "are linear in the likelihood, which is rough at such angles; part of them is the model's own error, "
+        "since it allows hardly more than two phases and a turn between.",
         "IceCube and IceTop share an observatory and systematic errors, which the scatter takes as independent. "
-        "Without "
-        "both: "
+        "Without both: "
         + ("; ".join(f"{row['parameter']} moves by {row['shift']:.1f} σ" for row in both) or "no shift above 2 σ")
         + ".",
-        "Each row is taken at its median energy: the spreads of 0.5 to 0.8 decades in energy, which round off and "
-        "move the "
-        "minimum, and multipoles above the dipole that leak into projected amplitudes are left to the scatter.",
+        "Each row is taken at its median energy: the spreads of 0.5 to 0.8 decades in energy, which round off "
+        "and move the minimum, and multipoles above the dipole that leak into projected amplitudes are left to "
+        "the scatter.",
     )
 
 
@@ -387,9 +374,8 @@ def size_note(fits: tuple[Fit, ...]) -> str:
     size = min(fit.result.effective_steps * fit.result.chain.shape[1] for fit in fits)
     return (
         "Quick run: the main fit has 50 autocorrelation times; the fits without an experiment and with other "
-        "choices have "
-        f"{steps:.0f} or more, so that their medians are uncertain by up to {np.sqrt(np.pi / 2 / size):.2f} σ. "
-        "make reproduce FULL=1 takes 200 and 50."
+        f"choices have {steps:.0f} or more, so that their medians are uncertain by up to "
+        f"{np.sqrt(np.pi / 2 / size):.2f} σ. make reproduce FULL=1 takes 200 and 50."
     )
 
 
@@ -522,23 +508,18 @@ def make(context: Context) -> FigureEntry:
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",
         caption="Left: amplitudes as published (not corrected for the field of view) and phases of the dipole "
-        "from "
-        "1 TeV to 5 PeV. Bands: 68 percent of the true equatorial dipole by the fit of a diffusive dipole (Vela "
-        "and a "
-        "smooth background towards the Galactic centre, field axis from IBEX) plus the motion in the local "
-        "standard "
-        "of rest; hatched: amplitude as IceCube would publish it (Eq. 25 of AM17). The model is folded with the "
-        "field "
-        "of view of each row. Bars: published statistical errors; the fit adds a scale and a rotation for each "
-        "experiment and an intrinsic error. Right: shift of each posterior median when an experiment is left out, "
-        "in "
-        "half widths of the 68 percent interval of the fit to all; grey: one sigma.",
+        "from 1 TeV to 5 PeV. Bands: 68 percent of the true equatorial dipole by the fit of a diffusive dipole "
+        "(Vela and a smooth background towards the Galactic centre, field axis from IBEX) plus the motion in "
+        "the local standard of rest; hatched: amplitude as IceCube would publish it (Eq. 25 of AM17). The "
+        "model is folded with the field of view of each row. Bars: published statistical errors; the fit adds "
+        "a scale and a rotation for each experiment and an intrinsic error. Right: shift of each posterior "
+        "median when an experiment is left out, in half widths of the 68 percent interval of the fit to all; "
+        "grey: one sigma.",
         alt="Left: the amplitude of the model rises to 0.1 percent at 4 TeV, falls to 0.016 percent at 200 TeV "
-        "and rises "
-        "again; the phase turns from 40 degrees through 0 to 240 degrees between 100 and 400 TeV. Most points lie "
-        "near "
-        "the bands, with offsets by experiment far larger than the bars. Right: nearly all shifts are within one "
-        "sigma; leaving out IceCube and IceTop together moves the source fraction by almost four.",
+        "and rises again; the phase turns from 40 degrees through 0 to 240 degrees between 100 and 400 TeV. "
+        "Most points lie near the bands, with offsets by experiment far larger than the bars. Right: nearly "
+        "all shifts are within one sigma; leaving out IceCube and IceTop together moves the source fraction by "
+        "almost four.",
         image="dipoles.png", table="fits.ecsv",
         comparisons=comparisons(chosen, variants, table, moved, turned, quality),
         deviations=notes(main, table, moved, turned, quality),

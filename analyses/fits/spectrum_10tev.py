@@ -261,7 +261,7 @@ def comparisons(table: Table, found: tuple[Fit, ...]) -> tuple[Comparison, ...]:
             Comparison(
                 f"exponent p, l ≥ {ell_min}", 0.5, value(table, relative, ell_min, "exponent", "median"),
                 note=f"{interval(table, relative, ell_min, 'exponent')}. The paper's 1/2 is {where} the 95 % "
-                f"interval.",
+                "interval.",
                 source="AM15 and AM17, section 4.4: geometric argument",
             )
         )  # fmt: skip
@@ -346,48 +346,36 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
     ]
     return (
         "The power is computed from the published picture of the map, not the spectrum that the collaborations "
-        "drew. "
-        f"The map covers {covered:.2f} of the sphere; its power has been divided by that fraction. The likelihood "
-        f"is a "
-        "product over multipoles, each with the mean and the number of modes that the cut, the missing m = 0 and "
-        "the "
-        "uneven depth of the map leave it: nearly those of a full sky. Correlations of the multipoles, a few "
-        "percent, "
-        "are left out.",
-        f"Multipoles stop at {ELL_MAX}: beyond, the squared window is below 0.1, and the power scatters less than "
-        f"noise can: without its window, by {100 * scatter:.0f} percent at l = {PLATEAU[0]} to {PLATEAU[1]}, "
-        f"where "
-        f"independent noise would scatter by {100 * noise_scatter:.0f} percent; higher still it is mostly reading "
-        f"error.",
-        "What changes with the lowest multipole: the dipole, and the low octupole beside a high quadrupole, make "
-        "the "
-        f"spectra steep, p small and nu T small. From {ranges} the exponent carries {listed(bits, 1)} bits, and "
-        f"the "
-        f"posterior probability that it lies below the geometric 1/2 is {listed(below, 3)}. Counting the dipole "
-        f"means "
-        "to take it as one draw, of two modes, of the same isotropic ensemble; a dipole that a gradient and a "
-        "field make "
-        "is no such draw. Below the lowest multipole fitted, the model's own extrapolation still leaks through "
-        "the cut "
-        f"of the map. The probability of nu T > 1 is {listed(late, 3)}; from l ≥ 5 it has only a lower limit, and "
-        f"the "
-        "upper ends of its intervals are those of the prior.",
+        f"drew. The map covers {covered:.2f} of the sphere; its power has been divided by that fraction. The "
+        "likelihood is a product over multipoles, each with the mean and the number of modes that the cut, the "
+        "missing m = 0 and the uneven depth of the map leave it: nearly those of a full sky. Correlations of "
+        "the multipoles, a few percent, are left out.",
+        f"Multipoles stop at {ELL_MAX}: beyond, the squared window is below 0.1, and the power scatters less "
+        f"than noise can: without its window, by {100 * scatter:.0f} percent at l = {PLATEAU[0]} to "
+        f"{PLATEAU[1]}, where independent noise would scatter by {100 * noise_scatter:.0f} percent; higher "
+        "still it is mostly reading error.",
+        "What changes with the lowest multipole: the dipole, and the low octupole beside a high quadrupole, "
+        f"make the spectra steep, p small and nu T small. From {ranges} the exponent carries {listed(bits, 1)} "
+        f"bits, and the posterior probability that it lies below the geometric 1/2 is {listed(below, 3)}. "
+        "Counting the dipole means to take it as one draw, of two modes, of the same isotropic ensemble; a "
+        "dipole that a gradient and a field make is no such draw. Below the lowest multipole fitted, the "
+        "model's own extrapolation still leaks through the cut of the map. The probability of nu T > 1 is "
+        f"{listed(late, 3)}; from l ≥ 5 it has only a lower limit, and the upper ends of its intervals are "
+        "those of the prior.",
         "Less than half a bit counts as no measurement: "
         + ("; ".join(unidentified) if unidentified else "none of the parameters here")
         + (f"; at the border: {'; '.join(marginal)}" if marginal else "")
         + f". Exponent and noise are correlated ({correlation:.2f}) in the fit of relative diffusion from l = 2.",
         f"The noise comes out {np.median(10.0 ** main.column('log10_noise')):.1f} times the estimate from the "
-        f"significance map. A floor of true power that is flat in l "
-        "would look the same: the fit cannot tell the two apart, and both models are silent on it.",
+        "significance map. A floor of true power that is flat in l would look the same: the fit cannot tell "
+        "the two apart, and both models are silent on it.",
         f"Both models describe the data (predictive p-values from {table['predictive_p'].min():.2f} to "
-        f"{table['predictive_p'].max():.2f}), and no choice between them is made: the "
-        f"largest log likelihoods differ by {difference[0]:.1f}, {difference[1]:.1f} and {difference[2]:.1f} for "
-        f"the "
-        "three ranges. Both take the sky as one isotropic Gaussian draw and ignore the mean field.",
+        f"{table['predictive_p'].max():.2f}), and no choice between them is made: the largest log likelihoods "
+        f"differ by {difference[0]:.1f}, {difference[1]:.1f} and {difference[2]:.1f} for the three ranges. "
+        "Both take the sky as one isotropic Gaussian draw and ignore the mean field.",
         "The same power divided by its window is not fitted: its noise would rise with l.",
         f"{table['effective_steps'].min():.0f} or more autocorrelation times after burn-in in each fit; chains "
-        f"lie beside "
-        "the tables.",
+        "lie beside the tables.",
     )
 
 
@@ -407,22 +395,15 @@ def make(context: Context) -> FigureEntry:
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",
         caption="Left: power of the map as observed, with the window of its 5 degree smoothing and its noise, "
-        "which "
-        "the models carry too; nothing is divided out of the data. Bands: central 68 percent of a repeated "
-        "observation by "
-        "the fits to l = 2 to 30, parameters and cosmic variance included; lines: expected power. Open points are "
-        "not "
-        "fitted. Right: medians with 68 (thick) and 95 percent intervals of the shape parameters and of the noise "
-        "over "
-        "the map's estimate, for three lowest multipoles; dotted: the geometric p = 1/2, and the noise as "
-        "estimated.",
-        alt="Left: power on logarithmic axes against multipoles 1 to 40, falling from 2e-6 to 2e-11. The bands of "
-        "both "
-        "models nearly coincide and hold most points from 2 to 30; the dipole lies above them, the octupole "
-        "below. "
-        "Right: the exponent p rises from a quarter to a third and nu T grows as low multipoles are left out; the "
-        "noise is "
-        "about 1.8 times its estimate in all fits.",
+        "which the models carry too; nothing is divided out of the data. Bands: central 68 percent of a "
+        "repeated observation by the fits to l = 2 to 30, parameters and cosmic variance included; lines: "
+        "expected power. Open points are not fitted. Right: medians with 68 (thick) and 95 percent intervals "
+        "of the shape parameters and of the noise over the map's estimate, for three lowest multipoles; "
+        "dotted: the geometric p = 1/2, and the noise as estimated.",
+        alt="Left: power on logarithmic axes against multipoles 1 to 40, falling from 2e-6 to 2e-11. The bands "
+        "of both models nearly coincide and hold most points from 2 to 30; the dipole lies above them, the "
+        "octupole below. Right: the exponent p rises from a quarter to a third and nu T grows as low "
+        "multipoles are left out; the noise is about 1.8 times its estimate in all fits.",
         image="spectrum.png", table="fits.ecsv",
         comparisons=comparisons(table, found),
         deviations=notes(table, found, spectrum),
