@@ -63,7 +63,7 @@ def test_eq_77_is_the_late_state_if_the_monopole_need_not_grow():
     np.testing.assert_allclose(spectrum[:, 0], 0, atol=1e-12)
 
 
-def test_otherwise_the_monopole_grows_and_the_late_state_is_another():
+def test_e41_otherwise_the_monopole_grows_and_the_late_state_is_another():
     """A smooth rate, so that the truncation converges geometrically and 1e-10 is within reach."""
 
     def rate(x):
