@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,27 @@ def sha256(path: str | Path) -> str:
     """
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_checksum(*, without: Collection[str] = ()) -> str:
+    """Return one checksum of the source of obsfit and of every package that registers a model.
+
+    A product made by other programs is not the same product, whatever the version number says.
+
+    Parameters
+    ----------
+    without : collection of str
+        Modules and rooms of obsfit, such as "plot", that a product does not depend on.
+    """
+    models = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="obsfit.models")}
+    digest = hashlib.sha256()
+    for package in ("obsfit", *sorted(models - {"obsfit"})):
+        folder = Path(str(files(package)))
+        for file in sorted(folder.rglob("*.py")):
+            inside = file.relative_to(folder)
+            if package != "obsfit" or inside.parts[0] not in without:
+                digest.update(f"{package}/{inside.as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def stamp(

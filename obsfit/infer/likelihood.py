@@ -122,31 +122,20 @@ class PowerTerm:
 
     @cached_property
     def _modes(self) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
-        """Squared responses of the observed modes (l, m), ordered by l, and their weights in the power.
+        """Squared responses of the observed modes (l, m), how many signs of m each stands for, and where each l begins.
 
-        Shapes (l_in, n_mode), (n_mode,) and (n_ell,): the last is the position of the first mode of each multipole.
+        Shapes (l_in, n_mode), (n_mode,) and (n_ell,); modes are ordered by l.
         """
-        squared, weights, starts = [], [], []
-        for ell in self.record.ell:
-            starts.append(len(weights))
-            for m, response in self.operator.response.items():
-                if m <= ell:
-                    squared.append(response[0, ell] ** 2)
-                    weights.append((1.0 if m == 0 else 2.0) / (2.0 * ell + 1.0))
-        return np.array(squared).T, np.array(weights), np.array(starts)
-
-    @cached_property
-    def _multiplicity(self) -> FloatArray:
-        """One where a mode has m = 0, else two for both signs of m, shape (n_mode,)."""
-        return np.array(
-            [1.0 if m == 0 else 2.0 for ell in self.record.ell for m in self.operator.response if m <= ell]
-        )
+        modes = [(ell, m) for ell in self.record.ell for m in self.operator.response if m <= ell]
+        squared = np.array([self.operator.response[m][0, ell] ** 2 for ell, m in modes]).T
+        signs = np.array([1.0 if m == 0 else 2.0 for _, m in modes])
+        return squared, signs, np.searchsorted([ell for ell, _ in modes], self.record.ell)
 
     @cached_property
     def _mean_response(self) -> FloatArray:
         """Mean power at each multipole of a sky of unit power at one true multipole, shape (l_in, n_ell)."""
-        squared, weights, starts = self._modes
-        return np.add.reduceat(squared * weights, starts, axis=1)
+        squared, signs, starts = self._modes
+        return np.add.reduceat(squared * signs, starts, axis=1) / (2.0 * self.record.ell + 1.0)
 
     @cached_property
     def _noise(self) -> FloatArray:
@@ -161,9 +150,10 @@ class PowerTerm:
         if sky.c_ell is not None:
             signal = sky.c_ell[:, 0, 0, : self._noise.size]
             total[:, : signal.shape[1]] += signal
-        squared, weights, starts = self._modes
+        squared, signs, starts = self._modes
         mean = total @ self._mean_response
-        variance = np.add.reduceat((total @ squared * weights) ** 2 * (2.0 / self._multiplicity), starts, axis=1)
+        variance = np.add.reduceat((total @ squared) ** 2 * (2.0 * signs), starts, axis=1)
+        variance /= (2.0 * self.record.ell + 1.0) ** 2
         alone = scale * (self._noise @ self._mean_response)
         excess = (self.record.noise_contrast - 1.0) * 2.0 * alone**2 / self.record.degrees_of_freedom
         return mean, 2.0 * mean**2 / (variance + excess)

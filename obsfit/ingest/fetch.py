@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 from obsfit.errors import ConfigurationError, DataFormatError, ObsfitError
 from obsfit.ingest.tables import nearest
+from obsfit.provenance import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -189,14 +189,14 @@ def _settled(path: Path, known: str) -> Fetched:
     """Return a file just downloaded, held to its known checksum or with a new one recorded beside it."""
     if known:
         return Fetched(path, _verified(path, known), "verified")
-    found = _sha256(path)
+    found = sha256(path)
     _record(path).write_text(f"{found}  {path.name}\n", encoding="utf-8")
     logger.warning("%s: no checksum was known; recorded %s of this first download", path, found)
     return Fetched(path, found, "recorded")
 
 
 def _verified(path: Path, known: str) -> str:
-    found = _sha256(path)
+    found = sha256(path)
     if found != known:
         raise DataFormatError(
             f"checksum {found[:16]}... of the file in the cache", path=path, expected=f"{known[:16]}...",
@@ -232,11 +232,6 @@ def _recorded(path: Path) -> str:
     if not first or not re.fullmatch(r"[0-9a-f]{64}", first[0]):
         raise DataFormatError("this is not a recorded checksum", path=record, expected="64 hexadecimal digits")
     return first[0]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _pooch() -> Any:

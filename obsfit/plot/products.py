@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from obsfit.infer.result import FitResult
 from obsfit.plot import fits
 from obsfit.plot.report import DataSource
 from obsfit.plot.style import save, styled
+from obsfit.provenance import source_checksum
 
 FORMAT = "obsfit-figure-table"
 FORMAT_VERSION = 1
@@ -136,7 +134,7 @@ def stored_fit(
         "seed": seed,
         "sampler": asdict(settings),
         "data": dict(posterior.likelihood.data_checksums),
-        "programs": _programs(),
+        "programs": source_checksum(without=("plot", "cli", "study")),
         "choices": dict(choices or {}),
     }
     try:
@@ -149,16 +147,3 @@ def stored_fit(
     return run_emcee(
         posterior, rng=rng, settings=settings, store=path, overwrite=True, seed=seed, configuration=configuration
     )
-
-
-def _programs() -> str:
-    """Checksum of the programs that a chain depends on: the framework without its pictures, and all models."""
-    packages = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="obsfit.models")}
-    digest = hashlib.sha256()
-    for package in ("obsfit", *sorted(packages - {"obsfit"})):
-        folder = Path(str(importlib.resources.files(package)))
-        for file in sorted(folder.rglob("*.py")):
-            inside = file.relative_to(folder)
-            if package != "obsfit" or inside.parts[0] not in ("plot", "cli", "study"):
-                digest.update(f"{package}/{inside.as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()

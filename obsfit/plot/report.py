@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from obsfit.errors import ConfigurationError, DataFormatError
+from obsfit.provenance import versions
 from obsfit.records import Provenance
 
 STATUSES = ("reproduced", "mock equivalent", "needs file", "sketch", "own result", "failed")
@@ -33,7 +32,6 @@ STATUS_MEANING: Mapping[str, str] = MappingProxyType(
 ENTRY_FILE = "entry.json"
 FORMAT = "obsfit-figure-entry"
 FORMAT_VERSION = 1
-_PACKAGES = ("obsfit", "numpy", "scipy", "astropy", "healpy", "matplotlib", "numba", "emcee")
 
 
 @dataclass(frozen=True)
@@ -348,7 +346,7 @@ def write_report(
         n_compared=len(compared),
         n_agree=sum(c.agrees is True for c in compared),
         runtime=sum(entry.runtime_s for entry in entries),
-        versions=software_versions(),
+        versions={name: number for name, number in versions().items() if number},
         missing=list(missing),
     )
     path = directory / "index.html"
@@ -356,17 +354,6 @@ def write_report(
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return path
-
-
-def software_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that numbers depend on; absent packages are left out."""
-    found = {"Python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def format_number(value: float | None) -> str:

@@ -32,6 +32,7 @@ from obsfit.plot.report import (
     store_entry,
     write_report,
 )
+from obsfit.provenance import sha256, source_checksum
 
 EXPECTED_FILE = "expected.ecsv"
 PAGE_TITLE = "Cosmic-ray anisotropy: the figures of the papers, made again"
@@ -399,6 +400,7 @@ def _fingerprint(analysis: Analysis, seed: int, full: bool, environment: Mapping
     return {
         "version": obsfit.__version__,
         "configuration": {"full": full, "seed": seed},
+        "library": source_checksum(),
         "programs": {path.name: _sha256(path) for path in programs if path.exists()},
         "user_files": user_files,
     }
@@ -413,7 +415,7 @@ def _checksum_now(path: str) -> str:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return sha256(path) if path.is_file() else ""
 
 
 __all__ = [

@@ -1,1 +1,0 @@
-"""Statistics of the field: limits and circular statistics."""
