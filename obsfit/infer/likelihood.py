@@ -59,18 +59,20 @@ class PowerTerm:
 
     On the full sky, :math:`(2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = W_\ell^2 (C_\ell + N_\ell)` follows
     a chi-square law with k = 2 l (m = 0 filtered) or 2 l + 1 degrees of freedom; it is not Gaussian: at l = 1 the
-    filtered power has two. A declination cut mixes multipoles, and noise that depends on declination has fewer
-    effective modes. Both are kept in the first two moments of each multipole,
+    filtered power has two. A declination cut mixes multipoles, so that the powers are not independent. The joint law
+    is taken as the product over l of the law of :math:`\hat C_\ell` given those below it. What leaks from below is
+    then known up to the shares of m: it is found from the data, and counts as a fixed part. With
+    :math:`S^m = T^m W (C + N) W T^{mT} / f_{sky}` over :math:`\ell' \ge \ell` and :math:`L^m` the same over
+    :math:`\ell' < \ell` for the power :math:`\hat C_{\ell'}` divided by its own response,
 
-    .. math:: \langle \hat C_\ell \rangle = \sum_m S^m_{\ell\ell} / (2\ell+1), \qquad
-              \mathrm{Var} = \sum_m 2 (S^m_{\ell\ell})^2 / (2\ell+1)^2
+    .. math:: \langle \hat C_\ell \rangle = \sum_m (S^m_{\ell\ell} + L^m_{\ell\ell}) / (2\ell+1), \qquad
+              \mathrm{Var} = \sum_m (2 (S^m_{\ell\ell})^2 + 4 S^m_{\ell\ell} L^m_{\ell\ell}) / (2\ell+1)^2
               + (\kappa - 1)\, 2 \langle N_\ell \rangle^2 / k,
 
-    with :math:`S^m = T^m W (C + N) W T^{mT} / f_{sky}` and kappa the record's `noise_contrast`, and the law is a
-    chi-square of :math:`\nu = 2 \langle \hat C \rangle^2 / \mathrm{Var}` degrees of freedom with that mean. Noise of
-    uneven depth is correlated between multipoles; kappa is the loss of modes for the average over many of them. The
-    correlation itself, a few per cent for a nearly full sky, is not in this product of multipoles.
-    A fixed part of the sky makes the law non-central.
+    and each law is a chi-square of :math:`\nu = 2 \langle \hat C \rangle^2 / \mathrm{Var}` degrees of freedom with
+    that mean. kappa is the record's `noise_contrast`: noise of uneven depth is correlated between multipoles, and
+    kappa is the loss of modes for the average over many of them. Multipoles below the first one of the record leak as
+    the model has them. A fixed part of the sky makes the law non-central.
 
     Attributes
     ----------
@@ -132,10 +134,21 @@ class PowerTerm:
         return squared, signs, np.searchsorted([ell for ell, _ in modes], self.record.ell)
 
     @cached_property
-    def _mean_response(self) -> FloatArray:
-        """Mean power at each multipole of a sky of unit power at one true multipole, shape (l_in, n_ell)."""
+    def _from_above(self) -> FloatArray:
+        """Squared responses to the multipoles that are not observed below l themselves, shape (l_in, n_mode)."""
         squared, signs, starts = self._modes
-        return np.add.reduceat(squared * signs, starts, axis=1) / (2.0 * self.record.ell + 1.0)
+        own = np.repeat(self.record.ell, np.diff([*starts, signs.size]))
+        true = np.arange(len(squared))[:, None]
+        return np.where((true < own) & (true >= self.record.ell[0]), 0.0, squared)
+
+    @cached_property
+    def _from_below(self) -> FloatArray:
+        """Power that leaks into each mode from the observed multipoles below it, shape (n_mode,)."""
+        squared, signs, starts = self._modes
+        response = np.add.reduceat(squared * signs, starts, axis=1) / (2.0 * self.record.ell + 1.0)
+        power = np.zeros(len(squared))
+        power[self.record.ell] = self.record.c_ell / response[self.record.ell, np.arange(len(self.record))]
+        return power @ (squared - self._from_above)
 
     @cached_property
     def _noise(self) -> FloatArray:
@@ -144,17 +157,18 @@ class PowerTerm:
         return np.interp(ell, self.record.ell, np.nan_to_num(self.record.noise))
 
     def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean of the power of the random part, and its effective degrees of freedom, each (n_vec, n_ell)."""
+        """Mean of the power without its fixed part, and its effective degrees of freedom, each (n_vec, n_ell)."""
         scale = 1.0 if self.noise_prior is None else 10.0 ** nuisance[:, :1]
         total = scale * np.broadcast_to(self._noise, (len(nuisance), self._noise.size))
         if sky.c_ell is not None:
             signal = sky.c_ell[:, 0, 0, : self._noise.size]
             total[:, : signal.shape[1]] += signal
-        squared, signs, starts = self._modes
-        mean = total @ self._mean_response
-        variance = np.add.reduceat((total @ squared) ** 2 * (2.0 * signs), starts, axis=1)
-        variance /= (2.0 * self.record.ell + 1.0) ** 2
-        alone = scale * (self._noise @ self._mean_response)
+        _, signs, starts = self._modes
+        norm = 2.0 * self.record.ell + 1.0
+        modes, leak = total @ self._from_above, self._from_below
+        mean = np.add.reduceat(signs * (modes + leak), starts, axis=1) / norm
+        variance = np.add.reduceat(signs * modes * (2.0 * modes + 4.0 * leak), starts, axis=1) / norm**2
+        alone = scale * (np.add.reduceat(signs * (self._noise @ self._from_above), starts) / norm)
         excess = (self.record.noise_contrast - 1.0) * 2.0 * alone**2 / self.record.degrees_of_freedom
         return mean, 2.0 * mean**2 / (variance + excess)
 

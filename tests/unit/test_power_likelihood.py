@@ -164,10 +164,29 @@ def test_moments_of_a_cut_sky_with_uneven_noise():
         mean = np.bincount(ring, sky) / np.maximum(np.bincount(ring, inside), 1)
         sky = (sky - mean[ring]) * inside
         power[i] = hp.anafast(sky, lmax=LMAX, iter=3)[1:] / cut.sky_fraction
-    term = PowerTerm(replace(cut, noise_contrast=contrast), None)
+    # Given the mean power below it, each multipole has its mean power: leakage is linear in what leaks.
+    term = PowerTerm(replace(cut, noise_contrast=contrast, c_ell=power.mean(0)), None)
     expected, modes = term.moments(isotropic(), np.zeros((1, 0)))
     np.testing.assert_allclose(power.mean(0), expected[0], rtol=0.08)
     np.testing.assert_allclose(power.var(0), 2 * expected[0] ** 2 / modes[0], rtol=0.25)
+
+
+def test_leakage_from_below_does_not_measure_the_dipole_again():
+    """A cut sky with a dipole alone: l = 2 to 6 show its leakage, and the joint law knows C_1 from l = 1 alone.
+
+    The width of the posterior of C_1 is that of a chi-square with two degrees of freedom (d^2 ln L / d ln C^2 = -1),
+    not of seven multipoles that each seem to measure it.
+    """
+    lmax, edge = LMAX, np.radians(67.0)
+    cut = replace(record(), dec_max_rad=edge, window_power=np.ones(lmax), noise=np.full(lmax, 1e-14))
+    dipole = np.zeros(lmax + 1)
+    dipole[1] = 1e-6
+    observed = operator_for(cut).expect(isotropic(dipole)).mean[0]
+    term = PowerTerm(replace(cut, c_ell=observed), None)
+    step = 0.02
+    values = [term.log_prob(isotropic(dipole * np.exp(x)), np.zeros((1, 0)))[0] for x in (-step, 0.0, step)]
+    curvature = (values[0] - 2 * values[1] + values[2]) / step**2
+    assert curvature == pytest.approx(-1.0, abs=0.05)
 
 
 def test_a_pseudo_spectrum_is_refused():
