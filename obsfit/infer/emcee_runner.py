@@ -145,7 +145,7 @@ def run_emcee(
             raise ConfigurationError(
                 "the store exists",
                 path=path,
-                remedy="Pass resume=True to continue it, overwrite=True to replace it.",
+                remedy="Continue it with resume (--resume), or replace it with overwrite (--overwrite).",
             )
     sampler = emcee.EnsembleSampler(
         walkers, n_par, posterior.log_prob, vectorize=True,
@@ -267,7 +267,9 @@ def _load(path: Path, identity: Mapping[str, Any]) -> _Run | FitResult:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("obsfit_format") != FORMAT:
-                raise DataFormatError("this is no fit", path=path, remedy="Pass overwrite=True to start anew.")
+                raise DataFormatError(
+                    "this is no fit", path=path, remedy="Start anew with overwrite (--overwrite)."
+                )
             stored = json.loads(file.attrs["provenance"])
             wanted = json.loads(json.dumps(dict(identity)))
             different = [key for key in wanted if stored.get(key) != wanted[key]]
@@ -276,7 +278,7 @@ def _load(path: Path, identity: Mapping[str, Any]) -> _Run | FitResult:
                 raise ConfigurationError(
                     f"the stored run differs in {', '.join(different)}: {key} was {stored.get(key)!r}, "
                     f"is now {wanted[key]!r}",
-                    path=path, remedy="Resume with the same settings, or pass overwrite=True to start anew.",
+                    path=path, remedy="Resume with the same settings, or start anew with overwrite (--overwrite).",
                 )  # fmt: skip
             if "random_keys" not in file:
                 return FitResult.load(path)

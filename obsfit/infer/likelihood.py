@@ -190,7 +190,10 @@ class PowerTerm:
         return np.sum(log_density, axis=1)
 
     def draw(self, sky: TrueSky, nuisance: FloatArray, *, rng: np.random.Generator) -> FloatArray:
-        """One random spectrum for each parameter vector, shape (n_vec, n_ell)."""
+        """One random spectrum for each parameter vector, shape (n_vec, n_ell).
+
+        Each multipole is drawn given the observed ones below it, as far as these leak into it.
+        """
         mean, modes = self.moments(sky, nuisance)
         if sky.alm is None:
             return rng.chisquare(modes) * mean / modes
