@@ -97,19 +97,24 @@ def describe_model(name: str, **settings: Any) -> ModelDescription:
 
 
 def describe_prior(prior: Any) -> str:
-    """Return a frozen scipy.stats distribution as it is written in code.
+    """Return a frozen scipy.stats distribution in words: its family and the range that holds 95 % of it.
+
+    Location and scale, as they stand in code, are easily mistaken for limits.
 
     Examples
     --------
     >>> from scipy import stats
+    >>> describe_prior(stats.uniform(-5.0, 3.0))
+    'uniform, -5 to -2'
     >>> describe_prior(stats.norm(loc=1.0, scale=0.5))
-    'norm(loc=1.0, scale=0.5)'
+    'norm, 95 % within 0.02002 to 1.98'
     """
-    family = getattr(getattr(prior, "dist", None), "name", None)
-    if family is None:
-        return type(prior).__name__
-    arguments = [repr(value) for value in prior.args] + [f"{key}={value!r}" for key, value in prior.kwds.items()]
-    return f"{family}({', '.join(arguments)})"
+    family = prior.dist.name
+    if family == "uniform":
+        low, high = prior.support()
+        return f"uniform, {low:.4g} to {high:.4g}"
+    low, high = prior.interval(0.95)
+    return f"{family}, 95 % within {low:.4g} to {high:.4g}"
 
 
 def _settings(model: object) -> dict[str, Any]:
