@@ -34,12 +34,13 @@ def mock_spectrum(
     c_ell: ArrayLike,
     like: PowerSpectrum,
     *,
+    noise: float,
     noise_dec_rad: ArrayLike,
-    noise_power: ArrayLike,
+    noise_profile: ArrayLike,
     rng: np.random.Generator,
     nside: int = 64,
-) -> tuple[PowerSpectrum, float]:
-    """Return the spectrum that would have been measured on one random sky, and its mean noise power.
+) -> PowerSpectrum:
+    """Return the spectrum that would have been measured on one random sky.
 
     The sky and white noise, whose power depends on declination, are smoothed by the window of the record, cut to
     its declination band, freed of the mean of each ring where the record is filtered, analysed by ``healpy.anafast``
@@ -51,8 +52,10 @@ def mock_spectrum(
         True power from l = 0.
     like : PowerSpectrum
         Record to imitate: multipoles, window, band, filter. Its window must reach l = 1 .. ell[-1].
-    noise_dec_rad, noise_power : array_like, shape (n,)
-        Noise power before smoothing, C_l of white noise, at increasing declinations; interpolated linearly.
+    noise : float
+        Noise power before smoothing, C_l of white noise, averaged over the band.
+    noise_dec_rad, noise_profile : array_like, shape (n,)
+        How the noise power depends on declination, in any unit, at increasing declinations; interpolated linearly.
     rng : numpy.random.Generator
         Source of sky and noise.
     nside : int
@@ -60,23 +63,22 @@ def mock_spectrum(
 
     Returns
     -------
-    record : PowerSpectrum
+    PowerSpectrum
         `like` with the mock's power.
-    noise : float
-        Noise power averaged over the band, the truth for a fit of one noise level.
     """
     lmax = int(like.ell[-1])
     pixels = np.arange(hp.nside2npix(nside))
     theta, _ = hp.pix2ang(nside, pixels)
     dec = np.pi / 2 - theta
     inside = (dec >= like.dec_min_rad) & (dec <= like.dec_max_rad)
-    local = np.interp(dec, np.asarray(noise_dec_rad), np.asarray(noise_power))
-    noise = rng.normal(size=dec.size) * np.sqrt(local / hp.nside2pixarea(nside))
+    local = np.interp(dec, np.asarray(noise_dec_rad), np.asarray(noise_profile))
+    local *= noise / local[inside].mean()
+    white = rng.normal(size=dec.size) * np.sqrt(local / hp.nside2pixarea(nside))
     beam = np.zeros(lmax + 1)
     beam[like.ell] = np.sqrt(like.window_power)
     sky = np.asarray(c_ell, dtype=np.float64)[: lmax + 1]
     alm = gaussian_alm(np.pad(sky, (0, lmax + 1 - sky.size)), rng=rng)
-    alm = hp.almxfl(alm + hp.map2alm(noise, lmax=lmax, iter=3), beam)
+    alm = hp.almxfl(alm + hp.map2alm(white, lmax=lmax, iter=3), beam)
     observed = np.where(inside, hp.alm2map(alm, nside), 0.0)
     if like.filtered:
         ring = hp.pix2ring(nside, pixels) - 1
@@ -84,5 +86,4 @@ def mock_spectrum(
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
         observed = np.where(inside, observed - mean[ring], 0.0)
     power = hp.anafast(observed, lmax=lmax, iter=3)[like.ell] / inside.mean()
-    record = replace(like, c_ell=power, provenance=Provenance("mock"))
-    return record, float(local[inside].mean())
+    return replace(like, c_ell=power, provenance=Provenance("mock"))

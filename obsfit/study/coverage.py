@@ -177,7 +177,7 @@ def _one_mock(configuration: CoverageConfiguration, base: Path, index: int) -> d
     term = posterior.likelihood.terms[0]
     observed: DipoleTerm | PowerTerm
     if isinstance(term, PowerTerm):
-        observed, truth = _mock_power(configuration, posterior, term, truth, rng)
+        observed = _mock_power(configuration, posterior, term, truth, rng)
     else:
         observed = _mock_dipole(configuration, posterior, term, truth, rng)
     repeated = Posterior(
@@ -198,8 +198,8 @@ def _mock_power(
     term: PowerTerm,
     truth: FloatArray,
     rng: np.random.Generator,
-) -> tuple[PowerTerm, FloatArray]:
-    """A mock spectrum. The true noise is the band average of the map's noise, scaled as the truth says."""
+) -> PowerTerm:
+    """A mock spectrum, with the declination profile of the map's noise."""
     sky = posterior.skies(truth)[0]
     if sky.c_ell is None or sky.alm is not None:
         raise ConfigurationError("mock spectra need a model that offers c_ell alone")
@@ -207,19 +207,12 @@ def _mock_power(
     dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
     sigma = np.asarray(table["sigma"], dtype=np.float64)
     known = np.isfinite(sigma)
-    # The table gives the error of means over 5 degree discs; times their solid angle it is a white power.
-    disc = 2 * np.pi * (1 - np.cos(np.radians(5.0)))
-    level = sigma[known] ** 2 * disc
-    column = posterior.names.index("log10_noise") if "log10_noise" in posterior.names else None
-    wanted = 1.0 if column is None else 10.0 ** truth[0, column]
-    power = level * wanted * term.record.noise[0] / level.mean()
-    record, noise = mock_spectrum(
-        sky.c_ell[0, 0, 0], term.record, noise_dec_rad=dec[known], noise_power=power, rng=rng
-    )
-    if column is not None:
-        truth = truth.copy()
-        truth[0, column] = np.log10(noise / term.record.noise[0])
-    return replace(term, record=record), truth
+    values = dict(zip(posterior.names, truth[0], strict=True))
+    record = mock_spectrum(
+        sky.c_ell[0, 0, 0], term.record, noise=term.record.noise[0] * 10.0 ** values.get("log10_noise", 0.0),
+        noise_dec_rad=dec[known], noise_profile=sigma[known] ** 2, rng=rng,
+    )  # fmt: skip
+    return replace(term, record=record)
 
 
 def _mock_dipole(
