@@ -16,8 +16,12 @@ def autocorrelation_time(chain: FloatArray) -> FloatArray:
     Parameters
     ----------
     chain : ndarray, shape (n_steps, n_walkers, n_par)
-        After burn-in. An estimate from fewer than about 50 times itself is too small.
+        After burn-in. An estimate from fewer than about 50 times itself is too small; a walker that has not moved
+        at all counts as one that needs the whole chain.
     """
+    moved = np.ptp(chain, axis=0) > 0
+    if not moved.all():
+        return np.full(chain.shape[2], float(len(chain)))
     return np.asarray(emcee.autocorr.integrated_time(chain, tol=0, quiet=True), dtype=np.float64)
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from obsfit.errors import ConfigurationError, ConvergenceError, DataFormatError, ObsfitError
 from obsfit.infer import DipoleScatter, DipoleTerm, FitResult, Likelihood, Posterior, SamplerSettings, run_emcee
+from obsfit.infer.diagnostics import autocorrelation_time
 from obsfit.infer.optimum import ball, maximum_posterior
 from obsfit.parameters import Parameter
 from obsfit.records import DipoleMeasurements, Provenance
@@ -189,3 +190,11 @@ def test_a_model_that_returns_nan_stops_the_run():
 def test_unknown_prior_is_named():
     with pytest.raises(ConfigurationError, match="unknown parameter 'xx'; did you mean 'x'"):
         Posterior(FreeDipole(), posterior().likelihood, priors={"xx": stats.norm()})
+
+
+def test_a_walker_that_never_moved_is_no_convergence():
+    """The estimate of emcee is not a number there; ours says that the chain is one time long."""
+    chain = np.random.default_rng(10).normal(size=(300, 6, 2))
+    assert autocorrelation_time(chain).max() < 5
+    chain[:, 3] = 1.0
+    np.testing.assert_array_equal(autocorrelation_time(chain), [300.0, 300.0])
