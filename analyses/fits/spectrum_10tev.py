@@ -347,9 +347,9 @@ def notes(table: Table, found: tuple[Fit, ...], spectrum: PowerSpectrum) -> tupl
     return (
         "The power is computed from the published picture of the map, not the spectrum that the collaborations "
         f"drew. The map covers {covered:.2f} of the sphere; its power has been divided by that fraction. The "
-        "likelihood is a product over multipoles, each with the mean and the number of modes that the cut, the "
-        "missing m = 0 and the uneven depth of the map leave it: nearly those of a full sky. Correlations of "
-        "the multipoles, a few percent, are left out.",
+        "likelihood is a product over multipoles, each given those below it, whose leakage through the cut is "
+        "taken from the data, and with the number of modes that the missing m = 0 and the uneven depth of the "
+        "map leave it. Over mock skies its intervals hold nearly what they say (docs/calibration.md).",
         f"Multipoles stop at {ELL_MAX}: beyond, the squared window is below 0.1, and the power scatters less "
         f"than noise can: without its window, by {100 * scatter:.0f} percent at l = {PLATEAU[0]} to "
         f"{PLATEAU[1]}, where independent noise would scatter by {100 * noise_scatter:.0f} percent; higher "
