@@ -37,7 +37,6 @@ COMMANDS = {
     "reproduce": ("obsfit.cli.reproduce", "reproduce", "Draw the figures of the papers and the report page."),
     "doctor": ("obsfit.cli.doctor", "doctor", "Check this installation."),
 }
-PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

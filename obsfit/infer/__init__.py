@@ -1,10 +1,12 @@
 """Likelihood, posterior, sampler and fit results."""
 
 from obsfit.infer.assessment import discrepancy, predictive_p_value
+from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
-from obsfit.infer.likelihood import DipoleScatter, DipoleTerm, Likelihood, PowerTerm
+from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.optimum import maximum_likelihood, maximum_posterior
 from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
 
 __all__ = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from obsfit.infer.likelihood import DipoleTerm, PowerTerm
+from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
 from obsfit.parameters import FloatArray
 from obsfit.records.true_sky import TrueSky
 

@@ -13,9 +13,11 @@ from scipy import stats
 
 from obsfit.composition import add_models
 from obsfit.errors import ConfigurationError
+from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
-from obsfit.infer.likelihood import DipoleScatter, DipoleTerm, Likelihood, PowerTerm
+from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
 from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectrum
 from obsfit.plugins import load_model

@@ -8,8 +8,9 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from obsfit.infer.likelihood import DipoleTerm, PowerTerm
+from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
 from obsfit.parameters import FloatArray
 from obsfit.plot.style import COLOURS, new_figure

@@ -23,9 +23,11 @@ from tqdm import tqdm
 
 from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.infer.configured import FitConfiguration, configured_posterior
+from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.emcee_runner import run_emcee
-from obsfit.infer.likelihood import DipoleTerm, Likelihood, PowerTerm
+from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
 from obsfit.ingest.catalogue import load_table
 from obsfit.mock import gaussian_alm, mock_dipoles, mock_spectrum
 from obsfit.parameters import FloatArray, draw_prior
