@@ -87,6 +87,19 @@ def test_same_generator_same_chain():
     np.testing.assert_array_equal(one.chain, two.chain)
 
 
+def test_blocks_are_one_stream():
+    """The chain does not depend on where it is cut: no block draws the same numbers again."""
+    long, short = (
+        run_emcee(
+            posterior(), rng=np.random.default_rng(11), settings=SamplerSettings(block=block, target=100.0)
+        ).chain
+        for block in (500, 100)
+    )
+    steps = min(len(long), len(short))
+    assert steps >= 500
+    np.testing.assert_array_equal(long[:steps], short[:steps])
+
+
 def test_resumed_run_is_bit_identical(tmp_path):
     """Interrupt inside the likelihood after 1200 evaluations, resume, and compare with an undisturbed run."""
     whole = run_emcee(posterior(), rng=np.random.default_rng(5), store=tmp_path / "whole.h5")
