@@ -110,7 +110,7 @@ def test_omissions_are_each_experiment_once_and_the_pair(dipole_fit, table1):
     assert sizes["IceCube + IceTop"] == sizes["IceCube"] + sizes["IceTop"] == 10
 
 
-def test_power_of_a_cut_sky_has_been_divided_by_its_fraction():
+def test_e8_power_of_a_cut_sky_has_been_divided_by_its_fraction():
     """White noise cut at declination 67 deg, divided by the sky fraction as the table was: its power is the noise.
 
     The mean over 400 maps and l = 5 to 40 has a relative error of 2 per mille, 4 of which are allowed; one more factor
