@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from obsfit.cli.output import json_rows
+
 
 def fit(
     configuration: Annotated[Path, typer.Argument(help="TOML file that describes the fit.")],
@@ -50,11 +52,6 @@ def fit(
     folder = configuration.parent / settings.output
     table = write_fit(posterior, result, folder, rng=np.random.default_rng([settings.seed, 1]))
     if as_json:
-        rows = [{key: _plain(row[key]) for key in table.colnames} for row in table]
-        typer.echo(json.dumps({"schema": 1, "folder": str(folder), "parameters": rows}))
+        typer.echo(json.dumps({"schema": 1, "folder": str(folder), "parameters": json_rows(table)}))
     else:
         typer.echo("\n".join(table.pformat(max_width=-1)))
-
-
-def _plain(value: object) -> object:
-    return value.item() if hasattr(value, "item") else str(value)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from obsfit.cli.output import json_rows
+
 
 def study(
     configuration: Annotated[Path, typer.Argument(help="TOML file that describes the study.")],
@@ -47,8 +49,7 @@ def study(
     )  # fmt: skip
     passed = is_calibrated(table)
     if as_json:
-        rows = [{key: _plain(row[key]) for key in table.colnames} for row in table]
-        verdict = {"schema": 1, "calibrated": passed, "parameters": rows}
+        verdict = {"schema": 1, "calibrated": passed, "parameters": json_rows(table)}
         counts = {key: table.meta[key] for key in ("mocks", "not_converged")}
         typer.echo(json.dumps(verdict | counts))
     else:
@@ -56,7 +57,3 @@ def study(
         typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
     if not passed:
         raise typer.Exit(4)
-
-
-def _plain(value: object) -> object:
-    return value.item() if hasattr(value, "item") else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -95,17 +95,25 @@ class PowerTerm:
         Shapes (l_in, n_mode), (n_mode,) and (n_ell,); modes are ordered by l.
         """
         modes = [(ell, m) for ell in self.record.ell for m in self.operator.response if m <= ell]
-        squared = np.array([self.operator.response[m][0, ell] ** 2 for ell, m in modes]).T
         signs = np.array([1.0 if m == 0 else 2.0 for _, m in modes])
-        return squared, signs, np.searchsorted([ell for ell, _ in modes], self.record.ell)
+        return self._squared(self.operator), signs, np.searchsorted([ell for ell, _ in modes], self.record.ell)
+
+    def _squared(self, operator: ObservationOperator) -> FloatArray:
+        response = operator.response
+        return np.array([response[m][0, ell] ** 2 for ell in self.record.ell for m in response if m <= ell]).T
+
+    @cached_property
+    def _given_below(self) -> ObservationOperator:
+        """The operator without its response to observed multipoles below each l: those are known from the data."""
+        ell = np.arange(self.operator.lmax + 1)
+        known = (ell < ell[:, None]) & (ell >= self.record.ell[0])
+        response = {m: np.where(known, 0.0, matrix) for m, matrix in self.operator.response.items()}
+        return replace(self.operator, response=response)
 
     @cached_property
     def _from_above(self) -> FloatArray:
-        """Squared responses to the multipoles that are not observed below l themselves, shape (l_in, n_mode)."""
-        squared, signs, starts = self._modes
-        own = np.repeat(self.record.ell, np.diff([*starts, signs.size]))
-        true = np.arange(len(squared))[:, None]
-        return np.where((true < own) & (true >= self.record.ell[0]), 0.0, squared)
+        """Squared responses of each mode to what is not known from below, shape (l_in, n_mode)."""
+        return self._squared(self._given_below)
 
     @cached_property
     def _from_below(self) -> FloatArray:
@@ -139,10 +147,13 @@ class PowerTerm:
         return mean, 2.0 * mean**2 / (variance + excess)
 
     def fixed_power(self, sky: TrueSky) -> FloatArray:
-        """Power of the fixed part of the sky as observed, shape (n_vec, n_ell); zero where there is none."""
+        """Power of the fixed part of the sky as observed, shape (n_vec, n_ell); zero where there is none.
+
+        Without what leaks from observed multipoles below: that is in the data already.
+        """
         if sky.alm is None:
             return np.zeros((sky.n_vec, len(self.record)))
-        return self.operator.observe(sky.alm)
+        return self._given_below.observe(sky.alm)
 
     def log_prob(self, sky: TrueSky, nuisance: FloatArray) -> FloatArray:
         """Log likelihood, shape (n_vec,)."""

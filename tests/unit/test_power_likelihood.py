@@ -189,6 +189,23 @@ def test_leakage_from_below_does_not_measure_the_dipole_again():
     assert curvature == pytest.approx(-1.0, abs=0.05)
 
 
+def test_leakage_of_a_fixed_dipole_is_not_counted_twice():
+    """A cut sky with a fixed dipole: where the data are the expected power, each multipole has its expectation.
+
+    What leaks from the dipole has one m, so that l = 1 says it exactly. What has leaked into l = 2 to 5 is taken for
+    power of theirs and leaks again: the cut's second order, 0.6 per cent of the power at l = 6. Counted twice, the
+    dipole's leakage would be off by a factor of two.
+    """
+    lmax, edge = LMAX, np.radians(67.0)
+    cut = replace(record(), dec_max_rad=edge, window_power=np.ones(lmax), noise=np.full(lmax, 1e-14))
+    fixed = dipole_alm(np.array([6e-4, -4e-4, 5e-4]), operator_for(cut).lmax)
+    sky = TrueSky(np.array([10.0]), fixed[None, None])
+    expected = operator_for(cut).expect(sky).mean[0]
+    term = PowerTerm(replace(cut, c_ell=expected), None)
+    mean, _ = term.moments(sky, np.zeros((1, 0)))
+    np.testing.assert_allclose((mean + term.fixed_power(sky))[0], expected, rtol=1e-2)
+
+
 def test_a_pseudo_spectrum_is_refused():
     with pytest.raises(ObsfitError, match="whose multipoles mix"):
         operator_for(record(kind="pseudo"))
