@@ -1,6 +1,17 @@
 """Observation operators: what an observatory, analysed in one way, can see of the true sky."""
 
 from obsfit.operators.catalogue import operator_for
-from obsfit.operators.operator import Components, EnergyResponse, GaussianMoments, ObservationOperator, Power
+from obsfit.operators.energy import Composition, EnergyResponse, common_rigidities, energy_response_for
+from obsfit.operators.operator import Components, GaussianMoments, ObservationOperator, Power
 
-__all__ = ["Components", "EnergyResponse", "GaussianMoments", "ObservationOperator", "Power", "operator_for"]
+__all__ = [
+    "Components",
+    "Composition",
+    "EnergyResponse",
+    "GaussianMoments",
+    "ObservationOperator",
+    "Power",
+    "common_rigidities",
+    "energy_response_for",
+    "operator_for",
+]

@@ -6,7 +6,8 @@ import astropy.units as u
 import numpy as np
 
 from obsfit.errors import ObsfitError
-from obsfit.operators.operator import Components, EnergyResponse, ObservationOperator, Power
+from obsfit.operators.energy import EnergyResponse
+from obsfit.operators.operator import Components, ObservationOperator, Power
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
 from obsfit.sky.coupling import band_coupling, projection_factor

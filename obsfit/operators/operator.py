@@ -8,38 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from obsfit.operators.energy import EnergyResponse
 from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-
-
-@dataclass(frozen=True)
-class EnergyResponse:
-    """What each observation averages over: weights over true rigidity.
-
-    Attributes
-    ----------
-    rigidity_tv : ndarray, shape (n_rig,)
-        Rigidities at which a model must be evaluated.
-    weights : ndarray, shape (n_obs, n_rig)
-        Each row sums to one.
-    is_delta : bool
-        True if each observation is taken to see protons of its median energy alone. That is an approximation: the
-        true spreads are 0.5 to 0.8 decades in energy.
-    """
-
-    rigidity_tv: FloatArray
-    weights: FloatArray
-    is_delta: bool
-
-    @classmethod
-    def delta(cls, energy_tev: FloatArray) -> EnergyResponse:
-        """Return the response of observations that see protons of exactly `energy_tev`, shape (n_obs,)."""
-        rigidity, which = np.unique(np.asarray(energy_tev, dtype=np.float64), return_inverse=True)
-        weights = np.zeros((which.size, rigidity.size))
-        weights[np.arange(which.size), which] = 1.0
-        return cls(rigidity, weights, is_delta=True)
 
 
 @dataclass(frozen=True)
