@@ -1,6 +1,15 @@
 """Conventions of the sky: frames, motion, harmonics, declination bands and smoothing."""
 
-from obsfit.sky.coupling import band_coupling, dipole_inversion_factor, projection_factor
+from obsfit.sky.coupling import (
+    TruncatedInversion,
+    band_coupling,
+    dipole_inversion_factor,
+    general_coupling,
+    power_coupling,
+    projection_factor,
+    ring_coupling,
+    truncated_inversion,
+)
 from obsfit.sky.directions import (
     NamedDirection,
     direction_entry,
@@ -55,6 +64,7 @@ from obsfit.sky.units import gyroradius, rigidity
 __all__ = [
     "NamedDirection",
     "NamedMotion",
+    "TruncatedInversion",
     "alm_map",
     "alm_power",
     "amplitude_phase",
@@ -75,6 +85,7 @@ __all__ = [
     "equatorial_components",
     "galactic_to_equatorial",
     "gaussian_window",
+    "general_coupling",
     "gyroradius",
     "hour_angle_to_local",
     "lmax_of",
@@ -90,15 +101,18 @@ __all__ = [
     "named_direction",
     "orbital_speed",
     "pixel_window",
+    "power_coupling",
     "power_from_correlation",
     "projection_factor",
     "right_ascension_declination",
     "rigidity",
+    "ring_coupling",
     "rotation_matrix",
     "solar_dipole_sidereal",
     "solar_dipole_solar_frame",
     "solar_dipole_yearly_mean",
     "sun_right_ascension",
     "top_hat_window",
+    "truncated_inversion",
     "unit_vector",
 ]
