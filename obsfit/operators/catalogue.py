@@ -2,65 +2,110 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 
-from obsfit.errors import ObsfitError
-from obsfit.operators.energy import EnergyResponse
+from obsfit.operators.energy import EnergyResponse, energy_response_for
 from obsfit.operators.operator import Components, ObservationOperator, Power
+from obsfit.operators.projections import east_west_row, right_ascension_row
+from obsfit.operators.pseudo import pseudo_operator
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
-from obsfit.sky.coupling import band_coupling, projection_factor
+from obsfit.sky.coupling import band_coupling
 
 # How far beyond the last multipole of a cut spectrum its leakage is followed.
 BEYOND = 10
+# Largest multipole whose leakage into a dipole is followed: with C_l falling as l^-3, those above 10 add less
+# than 0.1 % to the variance that l = 2 to 10 leak through the cap of IceCube.
+DIPOLE_LMAX = 10
 
 
-def operator_for(record: DipoleMeasurements | PowerSpectrum) -> ObservationOperator:
-    """Return the observation operator of a record, in its simplest form.
+def operator_for(
+    record: DipoleMeasurements | PowerSpectrum, *, energy_spread: bool = False
+) -> ObservationOperator:
+    """Return the observation operator of a record.
 
-    Dipoles: components of a pure dipole, with the amplitude that the method leaves (see `dipole_response`), one
-    observation for each row. Nearly full-sky spectra: power without mixing of multipoles, with the smoothing
-    window and the noise of the record, and without m = 0 where the map carries none. Their power is taken as divided
-    by the sky fraction already.
+    Dipoles: components of the first harmonic in right ascension, one observation for each row, with what the method
+    sees of all multipoles up to 10 (see `dipole_rows`). Nearly full-sky spectra: power with the mixing of multipoles
+    by the declination cut, the smoothing window and the noise of the record, and without m = 0 where the map carries
+    none. Their power is taken as divided by the sky fraction already. Pseudo-spectra of a cut sky: see
+    `obsfit.operators.pseudo.pseudo_operator`.
 
     Parameters
     ----------
     record : DipoleMeasurements or PowerSpectrum
+    energy_spread : bool
+        True averages over the spread of true energies as far as it is published, see
+        `obsfit.operators.energy.energy_response_for`; a model is then asked for many rigidities. False takes each
+        observation at its median energy.
 
     Raises
     ------
     ObsfitError
-        For the pseudo-spectrum of a cut sky: its multipoles mix, and comparing it with the C_l of a true sky would
-        be wrong by factors of several.
+        If a pseudo-spectrum lacks what its operator needs.
     ValueError
         If a dipole row has no usable components (see `DipoleMeasurements.components`).
     """
+    operator = _operator_at_median(record)
+    return replace(operator, energy=energy_response_for(record)) if energy_spread else operator
+
+
+def _operator_at_median(record: DipoleMeasurements | PowerSpectrum) -> ObservationOperator:
     if isinstance(record, DipoleMeasurements):
         return _dipole_operator(record)
     if record.kind == "pseudo":
-        raise ObsfitError(
-            f"{record.measurement}: this is the pseudo-power of a cut sky, whose multipoles mix",
-            expected="a spectrum of kind 'full-sky'",
-            remedy="There is no operator for it yet; its points must not be fitted as if they were C_l.",
-        )
+        return pseudo_operator(record)
     return _full_sky_operator(record)
+
+
+def dipole_rows(record: DipoleMeasurements) -> np.ndarray:
+    r"""Response of each published first harmonic to the true a_l1, shape (n, 11), l counted from 0.
+
+    Right-ascension projection: `right_ascension_row` with uniform weight over the declination band, whose entry at
+    l = 1 is Eq. (25) of AM17. "deprojected" and "forward-backward": the same row divided by its entry at l = 1, so
+    that a pure dipole is seen as it is: the former are corrected for the projection, and the latter (one experiment,
+    fitted band by band) is taken as an equatorial amplitude, as AM17 plots it. East-West: `east_west_row` for a flat
+    detector, with the latitude from band and zenith cut; the amplitudes in use are those that the experiments divided
+    by their own step Delta alpha, so that the entry at l = 1 is one. Rows whose band or zenith cut is not published
+    keep a one at l = 1 and nothing else.
+    """
+    rows = np.zeros((len(record), DIPOLE_LMAX + 1))
+    found: dict[tuple[str, float, float, float], np.ndarray] = {}
+    for i, method in enumerate(record.method):
+        key = (
+            method,
+            float(record.dec_min_rad[i]),
+            float(record.dec_max_rad[i]),
+            float(record.zenith_max_rad[i]),
+        )
+        if key not in found:
+            found[key] = _dipole_row(*key)
+        rows[i] = found[key]
+    return rows
+
+
+def _dipole_row(method: str, dec_min: float, dec_max: float, zenith_max: float) -> np.ndarray:
+    known = np.isfinite(dec_min) and np.isfinite(dec_max)
+    if not known or (method == "east-west" and not np.isfinite(zenith_max)):
+        return np.eye(DIPOLE_LMAX + 1)[1]
+    if method == "east-west":
+        # A band that ends at a pole may have been clipped there: its other end is the zenith cut from the latitude.
+        at_south_pole = dec_min <= -0.5 * np.pi + 1e-9
+        latitude = dec_max - zenith_max if at_south_pole else dec_min + zenith_max
+        return east_west_row(latitude * u.rad, zenith_max * u.rad, DIPOLE_LMAX)
+    row = right_ascension_row(dec_min * u.rad, dec_max * u.rad, DIPOLE_LMAX)
+    return row if method == "right-ascension projection" else row / row[1]
 
 
 def dipole_response(record: DipoleMeasurements) -> np.ndarray:
     """Ratio of each published amplitude to the true equatorial amplitude of a pure dipole, shape (n,).
 
-    Right-ascension projection: Eq. (25) of AM17 with uniform weight over the declination band, one where the band
-    is not published. East-West: the amplitudes in use are those that the experiments divided by their own step
-    Delta alpha, so one. "deprojected" and "forward-backward": one. Multipoles l >= 2 leak as well; that is not in
-    this number.
+    The entries of `dipole_rows` at l = 1: Eq. (25) of AM17 for right-ascension projections over a published band, one
+    for all others.
     """
-    factors = np.ones(len(record))
-    for row, method in enumerate(record.method):
-        band = record.dec_min_rad[row], record.dec_max_rad[row]
-        if method == "right-ascension projection" and np.all(np.isfinite(band)):
-            factors[row] = projection_factor(band[0] * u.rad, band[1] * u.rad)
-    return factors
+    return np.asarray(dipole_rows(record)[:, 1])
 
 
 def limit_deviation(limit: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -93,8 +138,8 @@ def dipole_data(record: DipoleMeasurements) -> tuple[np.ndarray, np.ndarray]:
 
 def _dipole_operator(record: DipoleMeasurements) -> ObservationOperator:
     n = len(record)
-    response = np.zeros((n, 2, 2))
-    response[:, 1, 1] = dipole_response(record)
+    response = np.zeros((n, 2, DIPOLE_LMAX + 1))
+    response[:, 1] = dipole_rows(record)
     return ObservationOperator(
         response={1: response},
         noise={1: np.zeros((n, 2, 2))},

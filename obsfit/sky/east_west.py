@@ -48,6 +48,35 @@ def east_west_step(acceptance: Acceptance, zenith_max: u.Quantity, *, order: int
     >>> round(east_west_step(lambda zenith, azimuth: 1.0, 90 * u.deg), 12)
     0.5
     """
+    zenith, azimuth, measure = local_half_sky(acceptance, zenith_max, order=order)
+    return float(np.sum(measure * np.sin(zenith) * np.sin(azimuth)))
+
+
+def local_half_sky(
+    acceptance: Acceptance, zenith_max: u.Quantity, *, order: int = 64
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return nodes of a quadrature over the eastern half of the local sky: zenith, azimuth and measure.
+
+    Parameters
+    ----------
+    acceptance, zenith_max, order
+        As `east_west_step`.
+
+    Returns
+    -------
+    zenith : ndarray, shape (order, 1)
+        In radians.
+    azimuth : ndarray, shape (1, order)
+        In radians, 0 to pi.
+    measure : ndarray, shape (order, order)
+        Acceptance times solid angle, summing to one: the sum of measure times f is the mean of f over the events of
+        an isotropic sky.
+
+    Raises
+    ------
+    ValueError
+        As `east_west_step`.
+    """
     cut = float(zenith_max.to_value(u.rad))
     if not 0.0 < cut <= np.pi / 2:
         raise ValueError(f"zenith_max {zenith_max}: expected an angle in (0, 90] deg")
@@ -62,9 +91,9 @@ def east_west_step(acceptance: Acceptance, zenith_max: u.Quantity, *, order: int
             f"{np.degrees(zenith[worst[0], 0]):.1f} deg, azimuth +-{np.degrees(azimuth[0, worst[1]]):.1f} deg: "
             "the East-West method needs A(zenith, azimuth) = A(zenith, -azimuth)"
         )
-    # Both integrals carry the same Jacobian of the nodes, which cancels.
-    solid_angle = np.outer(weights, weights) * np.sin(zenith) * east
-    return float(np.sum(solid_angle * np.sin(zenith) * np.sin(azimuth)) / np.sum(solid_angle))
+    # The Jacobian of the nodes cancels with the sum.
+    measure = np.outer(weights, weights) * np.sin(zenith) * east
+    return zenith, azimuth, measure / np.sum(measure)
 
 
 def _values(acceptance: Acceptance, zenith: FloatArray, azimuth: FloatArray) -> FloatArray:
