@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+import astropy.units as u
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
-from scipy.special import sph_harm_y
+from scipy.optimize import brentq
 
 from obsfit.errors import ObsfitError
-from obsfit.operators.operator import EnergyResponse, ObservationOperator, Power
+from obsfit.ingest.catalogue import load_table
+from obsfit.operators.energy import energy_response_for
+from obsfit.operators.operator import ObservationOperator, Power
 from obsfit.records.spectrum import PowerSpectrum
+from obsfit.sky.coupling import band_coupling
+from obsfit.sky.smoothing import top_hat_window
 
 FloatArray = NDArray[np.float64]
 Profile = Callable[[FloatArray], FloatArray]
 
 # How far beyond the last multipole of a cut spectrum its leakage is followed.
 BEYOND = 10
+# How far the noise of a smoothed map is followed: a disc of 5 degrees leaves less than 2 % of its power beyond.
+NOISE_LMAX = 80
 NORMALISATIONS = ("mean", "max")
+CALIBRATION_TABLE = "icecube-2025-window"
+# Profiles of the noise of maps, by the beginning of the keys of the spectra made from them.
+NOISE_TABLES = {"hawc-icecube-2019-10TeV": "hawc-icecube-2019-noise"}
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,73 @@ class DeclinationWindow:
         return max(low, high)
 
 
-def band_noise(window: DeclinationWindow, events: float, lmax: int) -> dict[int, FloatArray]:
-    r"""Return the noise of a published band of isotropic skies, m -> covariance (lmax + 1, lmax + 1), m = 0 included.
+@dataclass(frozen=True)
+class CalibratedWindow:
+    """The window of a published spectrum, as far as its own data tell it.
+
+    Attributes
+    ----------
+    window : DeclinationWindow
+        At the centre of the calibration.
+    exponent_error : float
+        Standard deviation of its exponent: what remains free in a fit.
+    events : float
+        Events inside the band, from the level of the isotropic band.
+    events_error : float
+        Standard deviation of `events`.
+    resamples : float
+        Number of scrambled copies of each event in the background of the analysis.
+    """
+
+    window: DeclinationWindow
+    exponent_error: float
+    events: float
+    events_error: float
+    resamples: float
+
+    def at(self, deviation: float) -> DeclinationWindow:
+        """Return the window whose exponent is `deviation` standard deviations above the centre."""
+        return self.window.with_exponent(self.window.exponent + deviation * self.exponent_error)
+
+
+def calibrated_window(record: PowerSpectrum) -> CalibratedWindow | None:
+    """Return the calibrated window of a record, from the shipped table ``icecube-2025-window``, or None.
+
+    Parameters
+    ----------
+    record : PowerSpectrum
+        Recognised by its key.
+
+    Examples
+    --------
+    >>> from obsfit.ingest.catalogue import load_spectrum
+    >>> found = calibrated_window(load_spectrum("icecube-2025", energy=24 * u.TeV))
+    >>> round(float(np.degrees(found.window.dec_max_rad)), 6)
+    -25.0
+    """
+    return _calibrations().get(record.measurement)
+
+
+@lru_cache(maxsize=1)
+def _calibrations() -> dict[str, CalibratedWindow]:
+    table = load_table(CALIBRATION_TABLE)
+    found = {}
+    for row in table:
+        window = DeclinationWindow(
+            float(np.radians(row["dec_min"])), float(np.radians(row["dec_max"])), float(row["exponent"])
+        )
+        found[str(row["measurement"])] = CalibratedWindow(
+            window,
+            float(row["exponent_error"]),
+            float(row["events"]),
+            float(row["events_error"]),
+            float(row["resamples"]),
+        )
+    return found
+
+
+def band_noise(window: DeclinationWindow, events: float, lmax: int) -> FloatArray:
+    r"""Return the noise of a published band of isotropic skies: covariances (m, l, l'), m = 0 included.
 
     .. math:: N^m_{\ell\ell'} = 2\pi \int w^2(s)\, \sigma^2(s)\, \lambda_{\ell m}(s) \lambda_{\ell' m}(s)\, ds,
               \qquad \sigma^2 = 1 / n(s)
@@ -125,25 +201,27 @@ def band_noise(window: DeclinationWindow, events: float, lmax: int) -> dict[int,
     window : DeclinationWindow
         Band, weight and profile of the counts.
     events : float
-        Number of events inside the band. For counts as weight of mean one, the power is
-        :math:`4\pi f_{sky}^2 /` events at every l, Eq. (32) of AM17.
+        Number of events inside the band. With the counts as weight, of mean one, the power is
+        :math:`4\pi f_{sky}^2 /` events at every l, Eq. (32) of AM17, whatever their profile.
     lmax : int
         Largest multipole.
+
+    Returns
+    -------
+    ndarray, shape (lmax + 1, lmax + 1, lmax + 1)
 
     Raises
     ------
     ValueError
         If the number of events is not positive.
     """
-    noise = _noise(window, events, lmax, first=0)
-    noise[0][0, :] = noise[0][:, 0] = 0.0
+    noise = _noise(window, events, lmax, filtered=False)
+    noise[0, 0, :] = noise[0, :, 0] = 0.0
     return noise
 
 
-def data_noise(
-    window: DeclinationWindow, events: float, lmax: int, *, resamples: float = np.inf
-) -> dict[int, FloatArray]:
-    r"""Return the noise of a map that calibrates itself, m -> covariance (lmax + 1, lmax + 1), without m = 0.
+def data_noise(window: DeclinationWindow, events: float, lmax: int, *, resamples: float = np.inf) -> FloatArray:
+    r"""Return the noise of a map that calibrates itself: covariances (m, l, l'), zero at m = 0.
 
     The background estimated from the data has the mean of each declination ring in common with them, so that nothing
     is left at m = 0; at other m it adds the shot noise of its own finite resampling:
@@ -162,6 +240,10 @@ def data_noise(
     resamples : float
         Number of scrambled copies of each event in the background.
 
+    Returns
+    -------
+    ndarray, shape (lmax + 1, lmax + 1, lmax + 1)
+
     Raises
     ------
     ValueError
@@ -169,8 +251,7 @@ def data_noise(
     """
     if not resamples > 0:
         raise ValueError(f"resamples {resamples}: expected a positive number, inf for an exact background")
-    noise = _noise(window, events, lmax, first=1)
-    return {m: (1.0 + 1.0 / resamples) * matrix for m, matrix in noise.items()}
+    return (1.0 + 1.0 / resamples) * _noise(window, events, lmax, filtered=True)
 
 
 def pseudo_operator(
@@ -178,84 +259,151 @@ def pseudo_operator(
     window: DeclinationWindow | None = None,
     *,
     events: float | None = None,
-    resamples: float = np.inf,
+    resamples: float | None = None,
     lmax: int | None = None,
 ) -> ObservationOperator:
-    r"""Return the operator of a pseudo-spectrum: ring-mean filter, declination cut and weight, coupling, noise.
+    r"""Return the operator of a pseudo-spectrum: energy response, ring-mean filter, cut and weight, coupling, noise.
 
-    .. math:: \tilde a_{\ell m} = \sum_{\ell'} T^m_{\ell\ell'} a_{\ell' m} + n_{\ell m} \quad (m \neq 0), \qquad
-              \tilde C_\ell = \frac{1}{2\ell+1} \sum_m |\tilde a_{\ell m}|^2
+    .. math:: \tilde a_{\ell m} = \sum_{\ell'} T^m_{\ell\ell'} W_{\ell'} a_{\ell' m} + n_{\ell m} \quad (m \neq 0),
+              \qquad \tilde C_\ell = \frac{1}{2\ell+1} \sum_m |\tilde a_{\ell m}|^2,
+
+    with the window W of a smoothing before the cut, if any. The mean of the weighted map that analyses subtract
+    belongs to m = 0, which the filter has removed already. Neither the width of the pixels nor the angular resolution
+    is in the response; at l = 20 pixels of 0.9 degrees take 1 % of the power.
 
     Parameters
     ----------
     record : PowerSpectrum
         Of kind "pseudo".
     window : DeclinationWindow, optional
-        Cut and weight; default the band of the record and a top-hat.
+        Cut and weight. Default: the calibrated window of the record, if there is one, else the band of the record
+        with unit weight.
     events : float, optional
-        Events inside the band; default from the white noise of the record.
-    resamples : float
-        See `data_noise`.
+        Events inside the band. Default: as calibrated, else from the white noise power of the record.
+    resamples : float, optional
+        See `data_noise`. Default: as calibrated, else infinite.
     lmax : int, optional
-        Largest true multipole that is followed; default at least 30.
+        Largest true multipole that is followed. Default: 10 beyond the last one of the record, at least 30.
+
+    Returns
+    -------
+    ObservationOperator
+        Of one observation, with l counted from 0 to the last multipole of the record.
 
     Raises
     ------
     ObsfitError
-        If the record is no pseudo-spectrum, or its noise is unknown and no events are given.
+        If the record is no filtered pseudo-spectrum, if its smoothing is no average over discs, or if its noise is
+        not known.
     """
-    if record.kind != "pseudo":
+    if record.kind != "pseudo" or not record.filtered:
         raise ObsfitError(
-            f"{record.measurement}: the power of a nearly full sky",
-            expected="a spectrum of kind 'pseudo'",
-            remedy="Use obsfit.operator_for(record).",
+            f"{record.measurement}: kind {record.kind!r}, filtered {record.filtered}",
+            expected="a spectrum of kind 'pseudo' without m = 0",
+            remedy="For a nearly full sky use obsfit.operator_for(record).",
         )
+    calibration = calibrated_window(record)
     if window is None:
-        window = DeclinationWindow(record.dec_min_rad, record.dec_max_rad)
+        window = (
+            DeclinationWindow(record.dec_min_rad, record.dec_max_rad)
+            if calibration is None
+            else calibration.window
+        )
     last = int(record.ell[-1])
     lmax = max(30, last + BEYOND) if lmax is None else lmax
-    if events is None:
-        if not np.all(np.isfinite(record.noise)):
-            raise ObsfitError(
-                f"{record.measurement}: the noise is not in the record",
-                expected="the number of events inside the window",
-                remedy="Pass events=...",
-            )
-        events = 4.0 * np.pi * window.sky_fraction**2 / float(np.mean(record.noise))
-    coupling = _integrals(window.weight, window, last, lmax, first=1)
-    noise = data_noise(window, events, last, resamples=resamples)
+    smoothing = _smoothing(record, max(lmax, NOISE_LMAX))
+    if smoothing is None:
+        if events is None:
+            events = _events(record, window) if calibration is None else calibration.events
+        if resamples is None:
+            resamples = np.inf if calibration is None else calibration.resamples
+        coupling = _coupling(window, last, lmax)
+        noise = data_noise(window, events, last, resamples=resamples)
+    else:
+        coupling = _coupling(window, last, smoothing.size - 1) * smoothing
+        noise = coupling @ _map_noise(record, smoothing.size - 1)[: last + 1] @ np.swapaxes(coupling, 1, 2)
+        coupling = coupling[:, :, : lmax + 1]
     return ObservationOperator(
-        {m: matrix[None] for m, matrix in coupling.items()},
-        {m: matrix[None] for m, matrix in noise.items()},
-        EnergyResponse.delta(np.array([record.energy_tev])),
+        {m: coupling[m][None] for m in range(1, last + 1)},
+        {m: noise[m][None] for m in range(1, last + 1)},
+        energy_response_for(record),
         Power(record.ell),
     )
 
 
-def _noise(window: DeclinationWindow, events: float, lmax: int, *, first: int) -> dict[int, FloatArray]:
+def _coupling(window: DeclinationWindow, last: int, lmax: int) -> FloatArray:
+    low, high = u.Quantity([window.dec_min_rad, window.dec_max_rad], u.rad)
+    weight = None if window.exponent == 0.0 else window.weight
+    return band_coupling(low, high, lmax, filtered=True, weight=weight, lmax_out=last)
+
+
+def _noise(window: DeclinationWindow, events: float, lmax: int, *, filtered: bool) -> FloatArray:
     if not events > 0:
         raise ValueError(f"events {events}: expected a positive number")
     steradian_per_event = 4.0 * np.pi * window.sky_fraction / events
 
-    def variance(s: FloatArray) -> FloatArray:
-        return steradian_per_event * window.weight(s) ** 2 / window.counts(s)
+    def variance(sin_dec: FloatArray) -> FloatArray:
+        return steradian_per_event * window.weight(sin_dec) ** 2 / window.counts(sin_dec)
 
-    return _integrals(variance, window, lmax, lmax, first=first)
+    low, high = u.Quantity([window.dec_min_rad, window.dec_max_rad], u.rad)
+    return band_coupling(low, high, lmax, filtered=filtered, weight=variance)
 
 
-def _integrals(
-    profile: Profile, window: DeclinationWindow, l_out: int, l_in: int, *, first: int
-) -> dict[int, FloatArray]:
-    """2 pi times the integrals of profile * lambda_lm * lambda_l'm, m -> (l_out + 1, l_in + 1), from m = first."""
-    low, high = window.sin_range
-    nodes, weights = leggauss(l_in + 40)
+def _events(record: PowerSpectrum, window: DeclinationWindow) -> float:
+    """Events that give the white pseudo-noise of a record, Eq. (32) of AM17."""
+    if not np.all(np.isfinite(record.noise)):
+        raise ObsfitError(
+            f"{record.measurement}: the noise is not in the record",
+            expected="the number of events inside the window",
+            remedy="Pass events=, or give the column noise.",
+        )
+    return 4.0 * np.pi * window.sky_fraction**2 / float(np.mean(record.noise))
+
+
+def _smoothing(record: PowerSpectrum, lmax: int) -> FloatArray | None:
+    """Factors on a_lm of the average over discs that the record's W_l^2 is; None where it is not smoothed."""
+    if np.all(record.window_power == 1.0):
+        return None
+    place = int(np.argmin(np.abs(record.window_power - 0.5)))
+    ell, power = int(record.ell[place]), float(record.window_power[place])
+    # The first zero of the window is near l * radius = 3.8.
+    radius = brentq(lambda r: top_hat_window(r * u.rad, ell)[ell] - np.sqrt(power), 1e-3, min(3.5 / ell, np.pi))
+    window = top_hat_window(radius * u.rad, max(lmax, int(record.ell[-1])))
+    if not np.allclose(window[record.ell] ** 2, record.window_power, atol=1e-4):
+        raise ObsfitError(
+            f"{record.measurement}: window_power is not that of an average over discs",
+            expected="the square of obsfit.sky.top_hat_window",
+        )
+    return window
+
+
+def _map_noise(record: PowerSpectrum, lmax: int) -> FloatArray:
+    """Noise before smoothing of the map that a record was cut from, (m, l, l'), scaled to the noise of the record."""
+    if not np.all(np.isfinite(record.noise)):
+        raise ObsfitError(f"{record.measurement}: the noise is not in the record", expected="a column noise")
+    level = float(np.mean(record.noise))
+    table = next((t for key, t in NOISE_TABLES.items() if record.measurement.startswith(key)), None)
+    band = u.Quantity([record.dec_min_rad, record.dec_max_rad], u.rad)
+    if table is None:
+        fraction = 0.5 * float(np.diff(np.sin(band.value))[0])
+        return level / fraction * band_coupling(-90 * u.deg, 90 * u.deg, lmax, filtered=True)
+    profile, top = _noise_profile(table)
+    nodes, weights = leggauss(400)
+    low, high = np.sin(band.value)
     s = 0.5 * (high - low) * nodes + 0.5 * (high + low)
-    measure = np.pi * (high - low) * weights * profile(s)
-    colatitude = np.arccos(s)
-    integrals = {}
-    for m in range(first, l_out + 1):
-        functions = sph_harm_y(np.arange(m, l_in + 1)[:, None], m, colatitude, 0.0).real
-        matrix = np.zeros((l_out + 1, l_in + 1))
-        matrix[m:, m:] = (functions[: l_out - m + 1] * measure) @ functions.T
-        integrals[m] = matrix
-    return integrals
+    mean = 0.25 * (high - low) * float(weights @ profile(s))
+    noise = band_coupling(-90 * u.deg, top, lmax, filtered=True, weight=profile)
+    return level / mean * noise
+
+
+def _noise_profile(name: str) -> tuple[Profile, u.Quantity]:
+    """Noise variance of a shipped table against sin(dec), in its own unit, and its last declination."""
+    table = load_table(name)
+    good = np.isfinite(table["sigma"])
+    centre = 0.5 * (np.asarray(table["dec_min"]) + np.asarray(table["dec_max"]))[good]
+    variance = np.asarray(table["sigma"])[good] ** 2
+
+    def profile(sin_dec: FloatArray) -> FloatArray:
+        return np.interp(np.degrees(np.arcsin(sin_dec)), centre, variance)
+
+    return profile, float(table["dec_max"][-1]) * u.deg
