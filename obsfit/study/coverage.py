@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +12,10 @@ import astropy.units as u
 import healpy as hp
 import numpy as np
 from astropy.table import Table
-from numpy.random import SeedSequence
 from scipy import stats
-from tqdm import tqdm
 
 from obsfit.errors import ConfigurationError, ConvergenceError
+from obsfit.execute import child_generator, run_tasks
 from obsfit.infer.configured import FitConfiguration, configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.emcee_runner import run_emcee
@@ -73,7 +67,7 @@ def run_coverage(
     """Return the coverage of each parameter's intervals over mock universes; resumable.
 
     For each mock, a truth is drawn from the prior, a sky and an observation are made on maps (`obsfit.mock`), and the
-    fit is repeated. Finished mocks stand in ``mocks.jsonl``; a study that was interrupted does the missing ones.
+    fit is repeated. Finished mocks are stored (`obsfit.execute`); a study that was interrupted does the missing ones.
 
     Parameters
     ----------
@@ -98,33 +92,14 @@ def run_coverage(
     ConfigurationError
         If stored mocks belong to another study.
     """
-    folder = base / configuration.output
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "mocks.jsonl"
     posterior = configured_posterior(configuration.fit, base=base)
-    done = _stored(store, configuration)
-    missing = [index for index in range(configuration.mocks) if index not in done]
-    task = partial(_one_mock, configuration, base)
-    bar = tqdm(total=configuration.mocks, initial=len(done), unit="mock", disable=not progress, leave=False)
-    with store.open("a", encoding="utf-8") as stream:
-        if not done:
-            _append(stream, {"configuration": asdict(configuration)})
-        if workers == 1:
-            for index in missing:
-                done[index] = task(index)
-                _append(stream, done[index])
-                bar.update()
-        else:
-            # spawn: a fork after a parallel kernel has run would hang
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for future in as_completed([pool.submit(task, index) for index in missing]):
-                    outcome = future.result()
-                    done[outcome["mock"]] = outcome
-                    _append(stream, outcome)
-                    bar.update()
-    bar.close()
-    ordered = [done[index] for index in range(configuration.mocks)]
-    ranks = np.array([outcome["ranks"] for outcome in ordered if outcome["ranks"] is not None])
+    # More mocks of the same study are a continuation.
+    settings = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
+    outcomes = run_tasks(
+        partial(_one_mock, configuration, base), [("mock", index) for index in range(configuration.mocks)],
+        store=base / configuration.output, configuration=settings, workers=workers, progress=progress,
+    )  # fmt: skip
+    ranks = np.array([outcome["ranks"] for outcome in outcomes if outcome["ranks"] is not None])
     table = coverage_table(posterior.names, ranks)
     table.meta["mocks"] = configuration.mocks
     table.meta["not_converged"] = configuration.mocks - len(ranks)
@@ -171,21 +146,23 @@ def is_calibrated(table: Table, *, sigmas: float = 3.5) -> bool:
     return worst <= sigmas
 
 
-def _one_mock(configuration: CoverageConfiguration, base: Path, index: int) -> dict[str, Any]:
+def _one_mock(configuration: CoverageConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
     """Truth, observation and fit of one mock universe, in a form that JSON keeps exactly."""
-    rng = np.random.default_rng(SeedSequence(configuration.seed, spawn_key=(index,)))
+    rng = child_generator(configuration.seed, index)
     posterior = configured_posterior(configuration.fit, base=base)
     truth = draw_prior(posterior.parameters, 1, rng=rng)
     term = posterior.likelihood.terms[0]
     observed: DipoleTerm | PowerTerm
     if isinstance(term, PowerTerm):
         observed = _mock_power(configuration, posterior, term, truth, rng)
-    else:
+    elif isinstance(term, DipoleTerm):
         observed = _mock_dipole(configuration, posterior, term, truth, rng)
+    else:
+        raise ConfigurationError("this study takes a nearly full-sky spectrum or dipoles")
     repeated = Posterior(
         posterior.model, Likelihood(observed), priors={p.name: p.prior for p in posterior.parameters}
     )
-    outcome: dict[str, Any] = {"mock": index, "truth": truth[0].tolist(), "ranks": None}
+    outcome: dict[str, Any] = {kind: index, "truth": truth[0].tolist(), "ranks": None}
     try:
         fit = run_emcee(repeated, rng=rng, settings=configuration.fit.sampler)
     except ConvergenceError as error:
@@ -251,32 +228,3 @@ def _mock_dipole(
         small_scale=small, nside=nside,
     )  # fmt: skip
     return replace(term, record=record)
-
-
-def _append(stream: Any, entry: Mapping[str, Any]) -> None:
-    stream.write(json.dumps(entry) + "\n")
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _stored(store: Path, configuration: CoverageConfiguration) -> dict[int, dict[str, Any]]:
-    """Outcomes of finished mocks; a last line cut short by a kill is dropped."""
-    if not store.exists():
-        return {}
-    text = store.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        store.write_text(whole, encoding="utf-8")
-    lines = [json.loads(line) for line in whole.splitlines()]
-    if not lines:
-        return {}
-    wanted = json.loads(json.dumps(asdict(configuration)))
-    stored = lines[0]["configuration"]
-    # More mocks of the same study are a continuation.
-    if {**stored, "mocks": 0} != {**wanted, "mocks": 0}:
-        different = [key for key in wanted if key != "mocks" and stored.get(key) != wanted[key]]
-        raise ConfigurationError(
-            f"the stored mocks belong to a study with other {', '.join(different)}", path=store,
-            remedy="Choose another output folder, or delete this one.",
-        )  # fmt: skip
-    return {entry["mock"]: entry for entry in lines[1:]}

@@ -50,17 +50,19 @@ def test_the_verdict_catches_overconfidence():
 
 
 def test_an_interrupted_study_continues_to_the_same_numbers(tmp_path):
-    """The second run does only what is missing, also after a line cut short; another study is refused."""
+    """The second run does only what is missing, also what was deleted; another study is refused."""
     study = small("relative_diffusion", 3)
     whole = run_coverage(study, base=tmp_path / "whole")
     run_coverage(replace(study, mocks=2), base=tmp_path / "part")
-    store = tmp_path / "part" / "study" / "mocks.jsonl"
-    lines = store.read_text().splitlines()
-    store.write_text("\n".join(lines[:2]) + "\n" + lines[2][:20])
+    tasks = tmp_path / "part" / "study" / "tasks"
+    first, second = sorted(tasks.iterdir())
+    second.unlink()
+    before = first.stat().st_mtime_ns
     resumed = run_coverage(study, base=tmp_path / "part")
     assert resumed.pformat() == whole.pformat()
-    assert [json.loads(line).get("mock") for line in store.read_text().splitlines()] == [None, 0, 1, 2]
-    with pytest.raises(ConfigurationError, match="a study with other seed"):
+    assert first.stat().st_mtime_ns == before
+    assert [json.loads(path.read_text())["mock"] for path in sorted(tasks.iterdir())] == [0, 1, 2]
+    with pytest.raises(ConfigurationError, match="another study: seed was 20261120, is now 1"):
         run_coverage(replace(study, seed=1), base=tmp_path / "part")
 
 
