@@ -23,6 +23,7 @@ _HOME = {
     "load_dipoles": "obsfit.ingest.catalogue",
     "load_model": "obsfit.plugins",
     "load_projection": "obsfit.ingest.catalogue",
+    "load_spectra": "obsfit.ingest.catalogue",
     "load_spectrum": "obsfit.ingest.catalogue",
     "operator_for": "obsfit.operators",
     "run_emcee": "obsfit.infer.emcee_runner",

@@ -9,6 +9,7 @@ from obsfit.infer.result import FitResult as FitResult
 from obsfit.ingest.catalogue import available_data as available_data
 from obsfit.ingest.catalogue import load_dipoles as load_dipoles
 from obsfit.ingest.catalogue import load_projection as load_projection
+from obsfit.ingest.catalogue import load_spectra as load_spectra
 from obsfit.ingest.catalogue import load_spectrum as load_spectrum
 from obsfit.observatory import Observatory as Observatory
 from obsfit.operators import operator_for as operator_for

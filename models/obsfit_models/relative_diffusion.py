@@ -29,6 +29,9 @@ from obsfit.parameters import Parameter
 FloatArray = NDArray[np.float64]
 Rate = Callable[[FloatArray], FloatArray]
 
+# Rigidity at which the amplitude is quoted where it depends on rigidity.
+PIVOT_TV = 10.0
+
 
 def power_ratio(exponent: ArrayLike, lmax: int, *, growing_monopole: bool = False) -> FloatArray:
     r"""C_l / C_1 of the stationary sky for the rate :math:`\nu_r(x) = \nu_0 (1 - x)^p`, Eq. (77) of AM17.
@@ -278,14 +281,23 @@ def nearest_neighbour_rates(lmax: int) -> tuple[FloatArray, FloatArray]:
 class RelativeDiffusion:
     r"""Isotropic Gaussian sky with the spectrum of relative diffusion, :math:`\nu_r \propto (1 - x)^p` (AM15, AM17).
 
-    The sky is assumed to be the same at all rigidities (fully coherent, amplitude and exponent independent of
-    rigidity), statistically isotropic and Gaussian; the mean magnetic field is ignored. The dipole is part of the
-    random sky.
+    The sky is statistically isotropic and Gaussian; the mean magnetic field is ignored. The dipole is part of the
+    random sky. By default the sky is the same at all rigidities. Data at several energies ask for more: with
+    `rigidity_dependence`, the power grows with rigidity and the pattern changes with it,
+
+    .. math:: C_\ell(R, R') = C_1 \frac{C_\ell}{C_1}(p) \left(\frac{R R'}{R_0^2}\right)^{\gamma/2}
+              e^{-|\log_{10} R/R'| / \Lambda}, \qquad R_0 = 10\,\mathrm{TV},
+
+    with the same slope and the same decades of coherence at all multipoles. The papers have no such formula: it is
+    the simplest one with a growth, a memory and a positive definite covariance (that of a first-order Markov process
+    in log R).
 
     Attributes
     ----------
     growing_monopole : bool
         Whether to use the late state of the time-dependent ansatz instead of Eq. (77), see `power_ratio`.
+    rigidity_dependence : bool
+        Whether power and pattern change with rigidity; adds the parameters slope and log10_coherence.
 
     Examples
     --------
@@ -295,6 +307,7 @@ class RelativeDiffusion:
     """
 
     growing_monopole: bool = False
+    rigidity_dependence: bool = False
 
     @property
     def name(self) -> str:
@@ -303,12 +316,13 @@ class RelativeDiffusion:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """log10 of C_1, and the exponent p of the relative scattering rate."""
-        return (
+        """log10 of C_1, the exponent p of the relative scattering rate, and what changes with rigidity."""
+        always = (
             Parameter(
                 "log10_c1",
                 stats.uniform(-10.0, 6.0),
-                description="log10 of the dipole power C_1 of the relative intensity",
+                description="log10 of the dipole power C_1 of the relative intensity"
+                + (f" at {PIVOT_TV:g} TV" if self.rigidity_dependence else ""),
                 latex=r"\log_{10} C_1",
             ),
             Parameter(
@@ -318,9 +332,26 @@ class RelativeDiffusion:
                 latex="p",
             ),
         )
+        if not self.rigidity_dependence:
+            return always
+        return (
+            *always,
+            Parameter(
+                "slope",
+                stats.uniform(-2.0, 4.0),
+                description="exponent of the growth of all power with rigidity",
+                latex=r"\gamma",
+            ),
+            Parameter(
+                "log10_coherence",
+                stats.uniform(-1.0, 3.0),
+                description="log10 of the decades of rigidity within which the sky keeps its pattern",
+                latex=r"\log_{10} \Lambda",
+            ),
+        )
 
     def c_ell(self, theta: FloatArray, rigidity_tv: FloatArray, lmax: int) -> FloatArray:
-        """Return C_l between rigidities, shape (n_vec, n_rig, n_rig, lmax + 1), a read-only view; C_0 = 0.
+        """Return C_l between rigidities, shape (n_vec, n_rig, n_rig, lmax + 1), perhaps a read-only view; C_0 = 0.
 
         Raises
         ------
@@ -329,7 +360,12 @@ class RelativeDiffusion:
         """
         power = 10.0 ** theta[:, 0, None] * power_ratio(theta[:, 1], lmax, growing_monopole=self.growing_monopole)
         n_rig = np.size(rigidity_tv)
-        return np.broadcast_to(power[:, None, None, :], (theta.shape[0], n_rig, n_rig, lmax + 1))
+        if not self.rigidity_dependence:
+            return np.broadcast_to(power[:, None, None, :], (theta.shape[0], n_rig, n_rig, lmax + 1))
+        decades = np.log10(np.asarray(rigidity_tv) / PIVOT_TV)
+        growth = 10.0 ** (0.5 * theta[:, 2, None] * decades)
+        memory = np.exp(-np.abs(decades[:, None] - decades) / 10.0 ** theta[:, 3, None, None])
+        return (growth[:, :, None] * growth[:, None, :] * memory)[..., None] * power[:, None, None, :]
 
 
 def _multipoles(lmax: int) -> FloatArray:

@@ -4,12 +4,13 @@ from obsfit.infer.assessment import discrepancy, predictive_p_value
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.likelihood import Likelihood
+from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.optimum import maximum_likelihood, maximum_posterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
 
 __all__ = [
-    "DipoleScatter", "DipoleTerm", "FitResult", "Likelihood", "Posterior", "PowerTerm", "SamplerSettings",
-    "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
+    "DipoleScatter", "DipoleTerm", "FitResult", "Likelihood", "Nuisances", "OneSkyTerm", "Posterior", "PowerTerm",
+    "SamplerSettings", "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
 ]  # fmt: skip

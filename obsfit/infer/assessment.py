@@ -5,23 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from obsfit.infer.dipole_term import DipoleTerm
+from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.parameters import FloatArray
 from obsfit.records.true_sky import TrueSky
 
 
-def discrepancy(term: DipoleTerm | PowerTerm, sky: TrueSky, nuisance: FloatArray, data: FloatArray) -> FloatArray:
+def discrepancy(
+    term: DipoleTerm | PowerTerm | OneSkyTerm, sky: TrueSky, nuisance: FloatArray, data: FloatArray
+) -> FloatArray:
     r"""Return the squared distance of data from their expectation in units of their variance, shape (n_vec,).
 
     Power: :math:`\sum_\ell (\hat C_\ell - \langle\hat C_\ell\rangle)^2 / \mathrm{Var}\,\hat C_\ell`, with the moments
     of the (non-central) chi-square law. Dipoles: :math:`r^T V^{-1} r` with the full covariance of
-    `DipoleTerm.covariance`. The power is not normal at low multipoles, so that this is no chi-square variable: it
+    `DipoleTerm.covariance`. Several data sets on one sky: minus twice their joint log density, because powers that are
+    nearly one number have no meaningful distance from their expectation. The power is not normal at low multipoles, so that this is no chi-square variable: it
     ranks data sets, and `predictive_p_value` finds its distribution by drawing.
 
     Parameters
     ----------
-    term : DipoleTerm or PowerTerm
+    term : DipoleTerm, PowerTerm or OneSkyTerm
         What was observed.
     sky : TrueSky
         Of n_vec parameter vectors.
@@ -34,6 +38,8 @@ def discrepancy(term: DipoleTerm | PowerTerm, sky: TrueSky, nuisance: FloatArray
         residual = data - term.folded(sky).reshape(nuisance.shape[0], -1)
         solved = np.linalg.solve(term.covariance(sky, nuisance), residual[..., None])[..., 0]
         return np.asarray((residual * solved).sum(axis=1))
+    if isinstance(term, OneSkyTerm):
+        return -2.0 * term.log_prob_of(data, sky, nuisance)
     mean, modes = term.moments(sky, nuisance)
     fixed = term.fixed_power(sky)
     variance = (2.0 * mean**2 + 4.0 * mean * fixed) / modes

@@ -16,24 +16,36 @@ from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.likelihood import Likelihood
+from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
-from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectrum
+from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectra, load_spectrum
 from obsfit.plugins import load_model
+from obsfit.records.dipoles import DipoleMeasurements
+from obsfit.records.spectrum import PowerSpectrum
 
 FORBID = {"extra": "forbid"}
+# Names of nuisances in a configuration, and where they belong.
+SCATTER = {
+    "amplitude_scatter": "amplitude", "direction_scatter": "direction", "log10_intrinsic_scatter": "intrinsic",
+}  # fmt: skip
+NUISANCES = {"log10_noise": "noise", "window": "window", "response_width": "width"}
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which measurements to fit: a spectrum or a table of dipoles, by shipped name or path."""
+    """Which measurements to fit: a spectrum or a table of dipoles, by shipped name or path.
+
+    `energy` chooses one spectrum of a file that has several, `energies` several of them; `all` takes every one.
+    """
 
     __pydantic_config__ = FORBID
 
     spectrum: str = ""
     dipoles: str = ""
     energy: str = ""
+    energies: tuple[str, ...] = ()
     field: str = ""
     ell_min: int = 1
     ell_max: int = 0
@@ -100,21 +112,27 @@ class FitConfiguration:
     seed : int
         Seed of all draws.
     data, model, sampler
-        What is fitted by what, and how.
+        What is fitted by what, and how. Several data sets are seen on one sky.
     priors : mapping
         Replaces priors by parameter or nuisance name; "none" removes a nuisance.
     output : str
         Folder of the results, relative to the file.
+    assume_independent_skies : bool
+        Multiply the likelihoods of several data sets as if each saw a sky of its own.
+    energy_spread : bool
+        Whether several data sets and pseudo-spectra average over their spread in energy.
     """
 
     __pydantic_config__ = FORBID
 
     seed: int
-    data: DataSettings
+    data: DataSettings | tuple[DataSettings, ...]
     model: ModelSettings
     priors: dict[str, PriorSettings] = field(default_factory=dict)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     output: str = "fit"
+    assume_independent_skies: bool = False
+    energy_spread: bool = True
 
 
 def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Posterior:
@@ -127,9 +145,7 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     DataFormatError, PluginError
         If a file or a model cannot be used.
     """
-    data, priors = configuration.data, {k: p.frozen(k) for k, p in configuration.priors.items()}
-    if bool(data.spectrum) == bool(data.dipoles):
-        raise ConfigurationError("data needs a spectrum or dipoles", expected="exactly one of the two keys")
+    priors = {k: p.frozen(k) for k, p in configuration.priors.items()}
     models = [load_model(name, **configuration.model.settings.get(name, {})) for name in configuration.model.names]
     unused = sorted(set(configuration.model.settings) - set(configuration.model.names))
     if unused or not models:
@@ -137,11 +153,26 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
             f"settings for {unused[0]!r}, which is not among the models" if unused else "model.names is empty",
             expected="names of models, and settings only for those",
         )
-    term = _power_term(data, priors, base) if data.spectrum else _dipole_term(data, priors, base)
+    entries = configuration.data if isinstance(configuration.data, tuple) else (configuration.data,)
+    records = [record for data in entries for record in configured_records(data, base=base)]
     model = models[0] if len(models) == 1 else add_models(*models)
     return Posterior(
-        model, Likelihood(term), priors={name: prior for name, prior in priors.items() if prior is not None}
-    )
+        model, _likelihood(configuration, records, priors),
+        priors={name: prior for name, prior in priors.items() if prior is not None},
+    )  # fmt: skip
+
+
+def configured_records(data: DataSettings, *, base: Path) -> list[PowerSpectrum | DipoleMeasurements]:
+    """Return the records that one entry of a configuration names; paths are relative to `base`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the entry names no record, or one that does not exist.
+    """
+    if bool(data.spectrum) == bool(data.dipoles):
+        raise ConfigurationError("data needs a spectrum or dipoles", expected="exactly one of the two keys")
+    return [*_spectra(data, base)] if data.spectrum else [_dipoles(data, base)]
 
 
 def run_configured(
@@ -162,15 +193,44 @@ def _located(name: str, base: Path) -> str | Path:
     return name if name in available_data() else base / name
 
 
-def _power_term(data: DataSettings, priors: Mapping[str, Any | None], base: Path) -> PowerTerm:
-    spectrum = load_spectrum(
-        _located(data.spectrum, base), energy=_quantity(data.energy, "energy"), field=data.field or None
+def _likelihood(
+    configuration: FitConfiguration,
+    records: list[PowerSpectrum | DipoleMeasurements],
+    priors: Mapping[str, Any | None],
+) -> Likelihood:
+    scatter = DipoleScatter(**_nuisances(priors, SCATTER))
+    nuisances = Nuisances(**_nuisances(priors, NUISANCES))
+
+    def one_sky(*together: PowerSpectrum | DipoleMeasurements) -> OneSkyTerm:
+        return OneSkyTerm(together, nuisances, scatter, configuration.energy_spread)
+
+    def alone(record: PowerSpectrum | DipoleMeasurements) -> PowerTerm | DipoleTerm | OneSkyTerm:
+        if isinstance(record, DipoleMeasurements):
+            return DipoleTerm(record, scatter)
+        if record.kind == "full-sky":
+            return PowerTerm(record, **_nuisances(priors, {"log10_noise": "noise_prior"}))
+        return one_sky(record)
+
+    if len(records) > 1 and not configuration.assume_independent_skies:
+        return Likelihood(one_sky(*records))
+    return Likelihood(
+        *(alone(record) for record in records), assume_independent_skies=configuration.assume_independent_skies
     )
-    spectrum = spectrum.select(data.ell_min, data.ell_max or None)
-    return PowerTerm(spectrum, **_nuisances(priors, {"log10_noise": "noise_prior"}))
 
 
-def _dipole_term(data: DataSettings, priors: Mapping[str, Any | None], base: Path) -> DipoleTerm:
+def _spectra(data: DataSettings, base: Path) -> list[PowerSpectrum]:
+    where, part = _located(data.spectrum, base), data.field or None
+    if data.energies and data.energy:
+        raise ConfigurationError("data has both energy and energies", expected="one of the two keys")
+    if data.energies == ("all",):
+        found = load_spectra(where, field=part)
+    else:
+        wanted = [_quantity(text, "energies") for text in data.energies] or [_quantity(data.energy, "energy")]
+        found = [load_spectrum(where, energy=energy, field=part) for energy in wanted]
+    return [spectrum.select(data.ell_min, data.ell_max or None) for spectrum in found]
+
+
+def _dipoles(data: DataSettings, base: Path) -> DipoleMeasurements:
     record = load_dipoles(_located(data.dipoles, base))
     low, high = _quantity(data.energy_min, "energy_min"), _quantity(data.energy_max, "energy_max")
     keep = np.ones(len(record), dtype=bool)
@@ -187,10 +247,7 @@ def _dipole_term(data: DataSettings, priors: Mapping[str, Any | None], base: Pat
         keep &= np.array([o != name for o in record.observatory])
     if not keep.any():
         raise ConfigurationError("data: no measurement is left", remedy="Widen energy_min and energy_max.")
-    names = {
-        "amplitude_scatter": "amplitude", "direction_scatter": "direction", "log10_intrinsic_scatter": "intrinsic",
-    }  # fmt: skip
-    return DipoleTerm(record.select(keep), DipoleScatter(**_nuisances(priors, names)))
+    return record.select(keep)
 
 
 def _nuisances(priors: Mapping[str, Any | None], names: Mapping[str, str]) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class DipoleTerm:
         """Origin of the dipoles."""
         return self.record.provenance
 
+    @property
+    def provenances(self) -> tuple[Provenance, ...]:
+        """Origin of the file, as a tuple of one."""
+        return (self.provenance,)
+
     @cached_property
     def operator(self) -> ObservationOperator:
         """Component operator of the record."""
@@ -93,6 +98,16 @@ class DipoleTerm:
     def experiments(self) -> tuple[str, ...]:
         """Names of the experiments, in the order of their first row."""
         return tuple(dict.fromkeys(self.record.observatory))
+
+    @property
+    def rigidity_tv(self) -> FloatArray:
+        """Rigidities at which the sky must be known, shape (n_rig,)."""
+        return self.operator.energy.rigidity_tv
+
+    @property
+    def lmax(self) -> int:
+        """Largest multipole that the operator asks for."""
+        return self.operator.lmax
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

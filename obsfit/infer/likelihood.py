@@ -8,42 +8,45 @@ import numpy as np
 
 from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleTerm
+from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.power_term import PowerTerm
-from obsfit.ingest.overlaps import overlapping
+from obsfit.ingest.overlaps import repeated
 from obsfit.parameters import FloatArray, Parameter
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
 from obsfit.records.true_sky import TrueSky
 
+Record = DipoleMeasurements | PowerSpectrum
+Term = DipoleTerm | PowerTerm | OneSkyTerm
+
 
 class Likelihood:
     """Joint likelihood of data sets.
 
+    There is one sky: data sets share its random part, and their likelihoods do not simply multiply. Several records
+    are therefore taken together, as `OneSkyTerm` says, and so is a pseudo-spectrum alone, whose multipoles mix. A
+    nearly full-sky spectrum alone has the quicker `PowerTerm`, a table of dipoles alone the `DipoleTerm`.
+
     Parameters
     ----------
-    *data : DipoleMeasurements, PowerSpectrum, DipoleTerm or PowerTerm
-        Records take the default nuisances; give a term to choose them.
+    *data : DipoleMeasurements, PowerSpectrum, DipoleTerm, PowerTerm or OneSkyTerm
+        Records take the default nuisances; give one term to choose them.
     assume_independent_skies : bool
-        There is one sky: data sets share its random part, and their likelihoods do not simply multiply. More than
-        one data set is refused unless this is True; the choice is recorded in the result.
+        Take each entry of `data` as if it saw a sky of its own, and multiply. That is wrong wherever the random part
+        of the sky matters; it serves to show what it costs, and is recorded in the result.
 
     Raises
     ------
     ConfigurationError
-        If the same measurement stands in two data sets, or several data sets are given without saying that they are
-        to be treated as independent.
+        If the same measurement stands in two data sets, or several terms are given without saying that they are to
+        be treated as independent.
     """
 
-    def __init__(
-        self,
-        *data: DipoleMeasurements | PowerSpectrum | DipoleTerm | PowerTerm,
-        assume_independent_skies: bool = False,
-    ) -> None:
+    def __init__(self, *data: Record | Term, assume_independent_skies: bool = False) -> None:
         if not data:
             raise ConfigurationError("a likelihood needs data", expected="at least one record")
-        self.terms: tuple[DipoleTerm | PowerTerm, ...] = tuple(_term(entry) for entry in data)
         self.assume_independent_skies = assume_independent_skies
-        shared = overlapping([term.record for term in self.terms])
+        shared = repeated([record for entry in data for record in _records(entry)])
         if shared:
             first, second, what = shared[0]
             raise ConfigurationError(
@@ -51,10 +54,15 @@ class Likelihood:
                 expected="each measurement once",
                 remedy="Select rows of one of them, or use only one of the two.",
             )
-        if len(self.terms) > 1 and not assume_independent_skies:
+        records = [entry for entry in data if isinstance(entry, DipoleMeasurements | PowerSpectrum)]
+        if assume_independent_skies or len(data) == 1:
+            self.terms: tuple[Term, ...] = tuple(_term(entry) for entry in data)
+        elif len(records) == len(data):
+            self.terms = (OneSkyTerm(tuple(records)),)
+        else:
             raise ConfigurationError(
                 "several data sets see the same sky, whose random part they share",
-                expected="one data set, or a joint operator",
+                expected="records, which are taken together, or one OneSkyTerm of them",
                 remedy="assume_independent_skies=True multiplies their likelihoods all the same; it is recorded.",
             )
         self.parameters = self._name_nuisances()
@@ -83,16 +91,24 @@ class Likelihood:
     @property
     def data_checksums(self) -> Mapping[str, str]:
         """Checksum of the file behind each data set."""
-        return {term.provenance.name: term.provenance.sha256 for term in self.terms}
+        return {source.name: source.sha256 for term in self.terms for source in term.provenances}
 
 
-def _term(entry: object) -> DipoleTerm | PowerTerm:
+def _records(entry: object) -> tuple[Record, ...]:
+    if isinstance(entry, OneSkyTerm):
+        return entry.records
     if isinstance(entry, DipoleTerm | PowerTerm):
-        return entry
-    if isinstance(entry, DipoleMeasurements):
-        return DipoleTerm(entry)
-    if isinstance(entry, PowerSpectrum):
-        return PowerTerm(entry)
+        return (entry.record,)
+    if isinstance(entry, DipoleMeasurements | PowerSpectrum):
+        return (entry,)
     raise ConfigurationError(
         f"a likelihood cannot use {type(entry).__name__}", expected="DipoleMeasurements or PowerSpectrum"
     )
+
+
+def _term(entry: Record | Term) -> Term:
+    if isinstance(entry, DipoleMeasurements):
+        return DipoleTerm(entry)
+    if isinstance(entry, PowerSpectrum):
+        return PowerTerm(entry) if entry.kind == "full-sky" else OneSkyTerm((entry,))
+    return entry

@@ -67,7 +67,7 @@ class Posterior:
         """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
         own = theta[:, : self._n_model]
         return [
-            true_sky(self.model, own, term.operator.energy.rigidity_tv, term.operator.lmax)
+            true_sky(self.model, own, term.rigidity_tv, term.lmax)
             for term in self.likelihood.terms
         ]
 

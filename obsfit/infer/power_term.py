@@ -53,6 +53,12 @@ class PowerTerm:
     noise_prior: Any | None = field(default_factory=lambda: stats.uniform(-1.0, 2.0))
 
     def __post_init__(self) -> None:
+        if self.record.kind != "full-sky":
+            raise ConfigurationError(
+                f"{self.record.measurement}: this is the pseudo-power of a cut sky, whose multipoles mix",
+                expected="a spectrum of kind 'full-sky'",
+                remedy="Likelihood(record) takes it through its window, see OneSkyTerm.",
+            )
         if self.noise_prior is not None and np.isnan(self.record.noise).any():
             raise ConfigurationError(
                 f"{self.record.measurement}: the record lacks a noise estimate at some multipole",
@@ -75,10 +81,25 @@ class PowerTerm:
         """Origin of the spectrum."""
         return self.record.provenance
 
+    @property
+    def provenances(self) -> tuple[Provenance, ...]:
+        """Origin of the file, as a tuple of one."""
+        return (self.provenance,)
+
     @cached_property
     def operator(self) -> ObservationOperator:
         """Full-sky power operator of the record."""
         return operator_for(self.record)
+
+    @property
+    def rigidity_tv(self) -> FloatArray:
+        """Rigidities at which the sky must be known, shape (n_rig,)."""
+        return self.operator.energy.rigidity_tv
+
+    @property
+    def lmax(self) -> int:
+        """Largest multipole that the operator asks for."""
+        return self.operator.lmax
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

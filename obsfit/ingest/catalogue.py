@@ -116,6 +116,38 @@ def load_spectrum(
     return choose_spectrum(entries, energy, field, name=str(name_or_path))
 
 
+def load_spectra(name_or_path: str | Path, *, field: str | None = None) -> list[PowerSpectrum]:
+    """Return all power spectra of a table, in the order of the file, or those of one part of the sky.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of ``available_data("spectrum")``, or a path.
+    field : str, optional
+        Part of the sky.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name is unknown, or no spectrum is of this part of the sky; the message lists the parts.
+    DataFormatError
+        If the file cannot be understood, see `obsfit.ingest.spectra.read_spectra`.
+
+    Examples
+    --------
+    >>> len(load_spectra("icecube-2025"))
+    9
+    """
+    entries = spectra_from_sheet(_sheet(name_or_path, "spectrum"))
+    found = [entry.spectrum for entry in entries if field is None or entry.field == field]
+    if not found:
+        raise ConfigurationError(
+            f"{name_or_path}: no spectrum of field {field!r}",
+            expected=f"one of {', '.join(sorted({repr(entry.field) for entry in entries}))}",
+        )
+    return found
+
+
 def load_projection(name_or_path: str | Path) -> RightAscensionProjection:
     """Return a right-ascension projection, by the name of a shipped table or the path of a file.
 

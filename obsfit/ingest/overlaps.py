@@ -49,6 +49,26 @@ def overlapping(records: Sequence[Record]) -> tuple[tuple[str, str, str], ...]:
     return tuple(found)
 
 
+def repeated(records: Sequence[Record]) -> tuple[tuple[str, str, str], ...]:
+    """Return every pair of data sets that contain the same measurement, as `overlapping` does.
+
+    The same events may be analysed twice: a dipole and a spectrum of one experiment are two views of one sky, and a
+    joint likelihood knows what they share. The same analysis twice is another matter: equal keys, two tables of
+    dipoles that declare an overlap, and spectra of one paper in bands that meet.
+    """
+    found = []
+    for a, b in combinations(records, 2):
+        shared = overlapping([a, b])
+        if shared and (_keys(a) & _keys(b) or type(a) is type(b) and _same_analysis(a, b)):
+            found.extend(shared)
+    return tuple(found)
+
+
+def _same_analysis(a: Record, b: Record) -> bool:
+    papers = [str(record.provenance.meta.get("arxiv", "")) for record in (a, b)]
+    return isinstance(a, DipoleMeasurements) or not all(papers) or papers[0] == papers[1]
+
+
 def _keys(record: Record) -> set[str]:
     return set(record.measurement) if isinstance(record, DipoleMeasurements) else {record.measurement}
 

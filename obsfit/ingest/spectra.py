@@ -52,7 +52,8 @@ def read_spectra(path: str | Path, *, label: str | None = None) -> tuple[Spectru
     ``kind`` (full-sky or pseudo), ``filtered`` (true if the map carries no m = 0 power), ``energy``, ``dec_min`` and
     ``dec_max``. A file with several spectra gives ``energy``, ``field``, ``dec_min``, ``dec_max`` and
     ``measurement`` as columns instead. Optional columns: ``noise``, ``window_power``, ``error_low``, ``error_high``
-    (lengths of the error bars), ``isotropic_low``, ``isotropic_high``.
+    (lengths of the error bars), ``isotropic_low``, ``isotropic_high``. Optional metadata: ``noise_contrast``, and
+    ``reading_error``, the relative error of powers that were read off a picture.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
     kind = columns.meta_text("kind", choices=KINDS)
     filtered = columns.meta_flag("filtered")
     contrast = columns.meta_number("noise_contrast", "", check=_contrast, default="1")
+    reading = columns.meta_number("reading_error", "", check=within(0.0, 0.5, "a relative error"), default="0")
     energy = _column_or_meta(columns, "energy", "TeV", positive("energy"))
     dec_min, dec_max = (
         _column_or_meta(columns, name, "rad", within(-np.pi / 2, np.pi / 2, "-90 to 90 degrees"))
@@ -123,7 +125,7 @@ def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
             spectrum = PowerSpectrum(
                 measurement, kind, energy_tev, ell[order], c_ell[order], noise[order], window[order], error_low[order],
                 error_high[order], isotropic_low[order], isotropic_high[order], filtered, float(dec_min[rows[0]]),
-                float(dec_max[rows[0]]), provenance, contrast,
+                float(dec_max[rows[0]]), provenance, contrast, reading,
             )  # fmt: skip
         except ValueError as error:
             raise DataFormatError(str(error), path=sheet.path, expected="a spectrum") from error

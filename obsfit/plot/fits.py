@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from obsfit.infer.dipole_term import DipoleTerm
+from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
@@ -156,12 +157,66 @@ def predictive_dipoles(term: DipoleTerm, table: Table) -> Figure:
     return figure
 
 
+def predictive_one_sky(term: OneSkyTerm, table: Table) -> Figure:
+    """Return all spectra and dipoles of one sky, with the intervals in which repeated observations would fall.
+
+    One panel for each spectrum, power over the predicted median, and one for the components of all dipoles.
+
+    Parameters
+    ----------
+    term : OneSkyTerm
+        The data sets.
+    table : Table
+        Of `predictive_table`.
+    """
+    n_panel = len(term.spectra) + bool(term.dipoles)
+    columns = min(n_panel, 3)
+    rows = -(-n_panel // columns)
+    figure = new_figure(3.2 * columns + 0.6, 2.5 * rows + 0.5)
+    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    start = 0
+    for axes, record in zip(panels, term.spectra, strict=False):
+        own = table[start : start + len(record)]
+        start += len(record)
+        median = np.asarray(own["median"])
+        for low, high, alpha, label in (("p2.5", "p97.5", 0.3, "95 %"), ("p16", "p84", 0.8, "68 %")):
+            axes.vlines(
+                record.ell, own[low] / median, own[high] / median, color=COLOURS["sky"], alpha=alpha, lw=5,
+                label=f"predicted, {label}",
+            )  # fmt: skip
+        axes.plot(record.ell, own["data"] / median, "o", color=COLOURS["black"], markersize=4, label="observed")
+        axes.axhline(1.0, color="0.5", lw=0.8)
+        axes.set(xscale="log", yscale="log")
+        axes.xaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 40]))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_title(record.measurement, fontsize=9)
+    if term.dipoles:
+        axes, own = panels[len(term.spectra)], table[start:]
+        place = np.arange(len(own))
+        for low, high, alpha in (("p2.5", "p97.5", 0.3), ("p16", "p84", 0.8)):
+            axes.vlines(place, own[low] * 1e4, own[high] * 1e4, color=COLOURS["sky"], alpha=alpha, lw=5)
+        axes.plot(place, own["data"] * 1e4, "o", color=COLOURS["black"], markersize=4)
+        axes.axhline(0.0, color="0.5", lw=0.8)
+        axes.set_title("dipole components (0h, 6h)", fontsize=9)
+        axes.set_ylabel("$10^{-4}$")
+        axes.set_xticks([])
+    for axes in panels[n_panel:]:
+        axes.set_visible(False)
+    panels[0].legend(fontsize=7)
+    figure.supxlabel(r"multipole $\ell$")
+    figure.supylabel("power over predicted median")
+    return figure
+
+
 def predictive(posterior: Posterior, fit: FitResult, *, rng: np.random.Generator, term: int = 0) -> Figure:
     """Return the posterior-predictive figure of one data set, whatever its kind."""
     observed = posterior.likelihood.terms[term]
     table = predictive_table(posterior, fit, rng=rng, term=term)
     if isinstance(observed, PowerTerm):
         return predictive_spectrum(observed, table)
+    if isinstance(observed, OneSkyTerm):
+        return predictive_one_sky(observed, table)
     return predictive_dipoles(observed, table)
 
 

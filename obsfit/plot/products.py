@@ -83,7 +83,7 @@ def write_fit(posterior: Posterior, fit: FitResult, folder: str | Path, *, rng: 
         `FitResult.summary` with the information gain in bits added.
     """
     folder = Path(folder)
-    sources = [DataSource.of(term.provenance) for term in posterior.likelihood.terms]
+    sources = [DataSource.of(origin) for term in posterior.likelihood.terms for origin in term.provenances]
     summary = fit.summary()
     summary["information_bits"] = fits.information_gain(posterior, fit.samples())
     for name in summary.colnames[2:]:

@@ -50,6 +50,8 @@ class PowerSpectrum:
     noise_contrast : float
         Mean square over squared mean of the noise variance across the band: one for uniform noise, more where some
         declinations are noisier than others, which leaves fewer effective modes.
+    reading_error : float
+        Relative standard deviation of each power from reading it off a picture; zero for printed or computed numbers.
     """
 
     measurement: str
@@ -68,6 +70,7 @@ class PowerSpectrum:
     dec_max_rad: float
     provenance: Provenance
     noise_contrast: float = 1.0
+    reading_error: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -84,6 +87,8 @@ class PowerSpectrum:
             store(self, **{name: column(getattr(self, name), name, n, finite=False)})
         if not self.noise_contrast >= 1.0:
             raise ValueError(f"noise_contrast {self.noise_contrast}: expected a number of at least 1")
+        if not 0.0 <= self.reading_error < 1.0:
+            raise ValueError(f"reading_error {self.reading_error}: expected a relative error in [0, 1)")
         if np.any(self.c_ell < 0):
             raise ValueError(f"c_ell: {self.c_ell.min()} is negative; expected power before noise subtraction")
 

@@ -30,6 +30,7 @@ PROMISED = {
     "load_dipoles",
     "load_model",
     "load_projection",
+    "load_spectra",
     "load_spectrum",
     "operator_for",
     "plot",

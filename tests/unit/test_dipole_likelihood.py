@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from obsfit.errors import ConfigurationError
-from obsfit.infer import DipoleScatter, DipoleTerm, Likelihood
+from obsfit.infer import DipoleScatter, DipoleTerm, Likelihood, OneSkyTerm
 from obsfit.protocols import dipole_alm
 from obsfit.records import DipoleMeasurements, Provenance, TrueSky
 
@@ -140,8 +140,18 @@ def test_the_same_measurement_twice_is_refused():
         Likelihood(record("one"), record("two"), assume_independent_skies=True)
 
 
-def test_one_sky_twice_is_refused_unless_asked_for():
+def test_records_share_one_sky_unless_asked_for():
     pair = record("one"), record("two", keys="vwxyz")
+    (joint,) = Likelihood(*pair).terms
+    assert isinstance(joint, OneSkyTerm)
+    assert joint.records == pair
+    apart = Likelihood(*pair, assume_independent_skies=True)
+    assert apart.assume_independent_skies
+    assert len(apart.terms) == 2
+
+
+def test_terms_of_one_sky_are_refused_unless_asked_for():
+    pair = DipoleTerm(record("one")), DipoleTerm(record("two", keys="vwxyz"))
     with pytest.raises(ConfigurationError, match="assume_independent_skies"):
         Likelihood(*pair)
-    assert Likelihood(*pair, assume_independent_skies=True).assume_independent_skies
+    assert len(Likelihood(*pair, assume_independent_skies=True).terms) == 2

@@ -208,4 +208,4 @@ def test_leakage_of_a_fixed_dipole_is_not_counted_twice():
 
 def test_a_pseudo_spectrum_is_refused():
     with pytest.raises(ObsfitError, match="whose multipoles mix"):
-        operator_for(record(kind="pseudo"))
+        PowerTerm(record(kind="pseudo"))
