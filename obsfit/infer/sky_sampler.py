@@ -324,11 +324,11 @@ def draw_power(
     left = gammaincinv(shape, below[0] + uniform * (below[1] - below[0]))
     right = gammainccinv(shape, above[0] + uniform * (above[1] - above[0]))
     drawn = np.where(below[0] < 0.5, left, right)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        c_ell = half / drawn
     # Where the range leaves a tail too thin for any number, the nearest end has all of it.
     end = np.where(low > shape, prior.high, prior.low)
-    return np.clip(np.where(np.isfinite(c_ell), c_ell, end), prior.low, prior.high)
+    numbers = np.isfinite(drawn) & (drawn > 0.0)
+    c_ell = np.divide(half, drawn, out=end, where=numbers)
+    return np.clip(c_ell, prior.low, prior.high)
 
 
 @dataclass(frozen=True)
