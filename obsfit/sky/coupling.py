@@ -318,7 +318,7 @@ def general_coupling(weight_map: ArrayLike, lmax: int, *, filtered: bool) -> Com
     Notes
     -----
     For a weight of declination alone :math:`K = \delta_{mm'} T^m_{\ell\ell'}` of `band_coupling`, to the accuracy of
-    the sums over pixels: for lmax = 6 and a weight of at most one, 4e-4 if it is smooth at nside 32 (5e-5 with the
+    the sums over pixels: for lmax = 6 and a weight of at most one, 7e-4 if it is smooth at nside 32 (1e-4 with the
     filter) and a quarter of it at each doubling; up to 2e-2, 5e-3 and 1e-3 at nside 16, 32 and 64 with a sharp edge,
     which the rings place to half their distance.
 
@@ -396,7 +396,9 @@ def truncated_inversion(
 
     Eqs. (26) to (28) of AM17 for L = 1, where the inverse is one over `dipole_inversion_factor`; any L here. The
     estimate is unbiased only if the true sky has no multipoles above L. A polar cap sees a dipole and a quadrupole
-    as nearly the same thing, and the cross-talk is of order one: it must be judged with the result.
+    as nearly the same thing, and the cross-talk is of order one: it must be judged with the result. For declinations
+    below -25 deg and the powers of the 10 TeV map of HAWC and IceCube, l = 2 to 4 shift a_11 by half the root mean
+    square of its own size at L = 1, and a larger L makes it worse; for -26 to 64 deg it is a ninth.
 
     Parameters
     ----------
@@ -413,7 +415,7 @@ def truncated_inversion(
     ValueError
         If the coupling has not three axes or does not reach lmax_inverted, or lmax_inverted is below 1.
     ObsfitError
-        If a condition number is above `largest_condition`.
+        If a condition number is above `largest_condition`; the message gives it.
 
     Examples
     --------

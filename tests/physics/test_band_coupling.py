@@ -11,6 +11,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import sph_harm_y
 
+import obsfit
 from obsfit.errors import ObsfitError
 from obsfit.sky.coupling import (
     band_coupling,
@@ -281,6 +282,20 @@ def test_cross_talk_is_what_a_sky_on_pixels_shows():
     assert found == pytest.approx(expected, abs=5e-3)
     # Against a true value of one: the bias is of order one.
     assert expected == pytest.approx(-0.05, abs=0.01)
+
+
+def test_small_scales_bias_the_dipole_of_a_cap_by_half_its_size():
+    """Root mean square cross-talk of l = 2 to 4 into a_11 at the powers of the 10 TeV map of HAWC and IceCube."""
+    spectrum = obsfit.load_spectrum("hawc-icecube-2019")
+    power = ((spectrum.c_ell - spectrum.noise) / spectrum.window_power)[:4]
+    power = power * (2 * spectrum.ell[:4] + 1) / (2 * spectrum.ell[:4])
+
+    def relative(band):
+        response = truncated_inversion(band_coupling(*band, 4, filtered=True), 1).cross_talk[1, 1]
+        return np.sqrt(np.sum(response[2:] ** 2 * power[1:]) / power[0])
+
+    assert relative(CAP) == pytest.approx(0.49, abs=0.01)
+    assert relative(BAND) == pytest.approx(0.11, abs=0.01)
 
 
 def test_a_field_of_view_that_cannot_tell_is_refused():
