@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -150,8 +151,11 @@ def mode_coefficients(window: DeclinationWindow, ell: int, *, filtered: bool = F
     -------
     ndarray, shape (2 ell + 1,) or (2 ell,)
     """
-    noise = (data_noise if filtered else band_noise)(window, 1.0, ell)
-    diagonal = noise[:, ell, ell] / (2.0 * ell + 1.0)
+    return _coefficients((data_noise if filtered else band_noise)(window, 1.0, ell), ell, filtered)
+
+
+def _coefficients(noise: FloatArray, ell: int, filtered: bool) -> FloatArray:
+    diagonal = noise[: ell + 1, ell, ell] / (2.0 * ell + 1.0)
     # Two real modes at each m > 0, the variance of both signs of m shared between them.
     pairs = np.repeat(diagonal[1:], 2)
     return pairs if filtered else np.concatenate([diagonal[:1], pairs])
@@ -173,13 +177,22 @@ def isotropic_band(
     filtered : bool
         See `mode_coefficients`.
     """
-    edges = np.array(
-        [
-            [power_quantile(level, mode_coefficients(window, int(value), filtered=filtered)) for level in LEVELS]
-            for value in np.atleast_1d(np.asarray(ell))
-        ]
-    )
+    multipoles = tuple(int(value) for value in np.atleast_1d(np.asarray(ell)))
+    edges = np.array(_unit_edges(window, multipoles, filtered))
     return edges[:, 0] / events, edges[:, 1] / events
+
+
+@lru_cache(maxsize=1024)
+def _unit_edges(
+    window: DeclinationWindow, ell: tuple[int, ...], filtered: bool
+) -> tuple[tuple[float, float], ...]:
+    """Edges for one event in the band, one pair for each multipole."""
+    noise = (data_noise if filtered else band_noise)(window, 1.0, max(ell))
+    found = []
+    for value in ell:
+        c = _coefficients(noise, value, filtered)
+        found.append((power_quantile(LEVELS[0], c), power_quantile(LEVELS[1], c)))
+    return tuple(found)
 
 
 def fit_band(record: PowerSpectrum, window: DeclinationWindow, *, exponents: ArrayLike) -> BandFit:
