@@ -2,7 +2,7 @@
 
 from obsfit.operators.catalogue import operator_for
 from obsfit.operators.energy import Composition, EnergyResponse, common_rigidities, energy_response_for
-from obsfit.operators.operator import Components, GaussianMoments, ObservationOperator, Power
+from obsfit.operators.operator import Components, GaussianMoments, ObservationOperator, Pixels, Power
 
 __all__ = [
     "Components",
@@ -10,6 +10,7 @@ __all__ = [
     "EnergyResponse",
     "GaussianMoments",
     "ObservationOperator",
+    "Pixels",
     "Power",
     "common_rigidities",
     "energy_response_for",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import healpy as hp
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import sph_harm_y
 
+from obsfit.errors import ObsfitError
 from obsfit.operators.energy import EnergyResponse
 from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+
+# Largest covariance of pixels that is formed, in numbers: 400 MB.
+LARGEST_COVARIANCE = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,44 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Summary by the map of the observed a_lm in given directions, one map for each observation.
+
+    Attributes
+    ----------
+    right_ascension_rad, dec_rad : ndarray, shape (n_pix,)
+        Directions.
+    """
+
+    right_ascension_rad: FloatArray
+    dec_rad: FloatArray
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.dec_rad) != 1 or np.shape(self.dec_rad) != np.shape(self.right_ascension_rad):
+            raise ValueError(
+                f"right_ascension_rad {np.shape(self.right_ascension_rad)} and dec_rad {np.shape(self.dec_rad)}: "
+                "expected equal shapes (n_pix,)"
+            )
+
+    @classmethod
+    def healpix(cls, nside: int) -> Pixels:
+        """Return the centres of all pixels of a healpix map in ring order."""
+        colatitude, right_ascension = hp.pix2ang(nside, np.arange(hp.nside2npix(nside)))
+        return cls(right_ascension, 0.5 * np.pi - colatitude)
+
+    def functions(self, m: int, lmax: int) -> ComplexArray:
+        """Y_lm of each direction times the number of signs of m, shape (n_pix, lmax + 1); zero for l < m.
+
+        A map is the real part of the sum over m >= 0 and l of these times a_lm.
+        """
+        values = np.zeros((np.size(self.dec_rad), lmax + 1), dtype=np.complex128)
+        ell = np.arange(m, lmax + 1)
+        colatitude = 0.5 * np.pi - np.asarray(self.dec_rad)
+        values[:, m:] = sph_harm_y(ell, m, colatitude[:, None], np.asarray(self.right_ascension_rad)[:, None])
+        return values if m == 0 else 2.0 * values
+
+
+@dataclass(frozen=True)
 class GaussianMoments:
     """Mean (n_vec, n_data) and covariance (n_vec, n_data, n_data) of the data; exact, not always Gaussian."""
 
@@ -53,18 +97,18 @@ class ObservationOperator:
         Real response R_m of the observed a_lm to the true a_lm, l counted from 0. A missing m = 0 means that the
         analysis calibrates itself on its own data and cannot see a_l0.
     noise : mapping m -> ndarray, shape (n_obs, l_out, l_out)
-        Covariance of the noise of the observed a_lm. For `Components` the noise stands in the summary instead,
-        because errors of amplitude and phase differ and are not those of a circular a_11.
+        Covariance of the noise of the observed a_lm, independent between observations. For `Components` there is
+        more of it in the summary, because errors of amplitude and phase differ and are not those of a circular a_11.
     energy : EnergyResponse
         True rigidities that each observation averages over.
-    summary : Components or Power
+    summary : Components, Power or Pixels
         The numbers that are published.
     """
 
     response: Mapping[int, FloatArray]
     noise: Mapping[int, FloatArray]
     energy: EnergyResponse
-    summary: Components | Power
+    summary: Components | Power | Pixels
 
     @property
     def lmax(self) -> int:
@@ -83,20 +127,26 @@ class ObservationOperator:
         :math:`\sum_m (|b_m|^2 + \mathrm{diag}\, S_m) / (2\ell+1)` and covariance
         :math:`\sum_m (2 |S_m|^2 + 4\,\mathrm{Re}\, b_m^* S_m b_m) / (2\ell+1)(2\ell'+1)`, sums over all m of both
         signs. The dipole components are linear: their mean is that of b_1, their covariance that of S_1 plus noise.
+        So are pixels: the covariance between the directions i and j is
+        :math:`\sum_m \lambda_m(i)^T S_m \lambda_m(j) \cos m(\alpha_i - \alpha_j)`.
 
         Raises
         ------
         ValueError
             If the sky is an ensemble given by draws: this operator assumes a fixed plus an isotropic Gaussian sky.
+        ObsfitError
+            If the covariance of pixels would be too large: take fewer, or `draw`.
         """
         self._refuse_draws(sky)
         fixed = None if sky.alm is None else self._respond(sky.alm)
         n_vec = sky.n_vec
+        if isinstance(self.summary, Pixels):
+            return self._expect_pixels(sky, fixed, self.summary)
         if isinstance(self.summary, Components):
             n = self.n_obs
             mean = np.zeros((n_vec, n, 2)) if fixed is None else _components(fixed[1][..., 1])
             covariance = np.zeros((n_vec, n, 2, n, 2))
-            covariance[:, range(n), :, range(n), :] = self.summary.covariance[:, None]
+            covariance[:, range(n), :, range(n), :] = self._component_noise()[:, None]
             if sky.c_ell is not None:
                 # Real and imaginary part of a_11 carry half of its variance each.
                 shared = 3.0 / (4.0 * np.pi) * self._signal(sky.c_ell, 1)[:, :, 1, :, 1]
@@ -108,11 +158,7 @@ class ObservationOperator:
         covariance = np.zeros((n_vec, self.n_obs, n_out, self.n_obs, n_out))
         for m in self.response:
             both_signs = 1.0 if m == 0 else 2.0
-            s = np.zeros_like(covariance)
-            if sky.c_ell is not None:
-                s += self._signal(sky.c_ell, m)
-            for obs in range(self.n_obs):
-                s[:, obs, :, obs, :] += self.noise[m][obs]
+            s = self._total(sky, m)
             mean += both_signs * np.einsum("volol->vol", s)
             covariance += both_signs * 2.0 * s**2
             if fixed is not None:
@@ -148,7 +194,7 @@ class ObservationOperator:
                     )
         observed = self._respond(alm)
         if isinstance(self.summary, Components):
-            noise = np.linalg.cholesky(self.summary.covariance)
+            noise = np.linalg.cholesky(self._component_noise())
             clean = self._summarise(observed).reshape(n_vec, size, self.n_obs, 2)
             noisy = clean + np.einsum("oij,vsoj->vsoi", noise, rng.normal(size=clean.shape))
             return noisy.reshape(n_vec, size, -1)
@@ -157,6 +203,155 @@ class ObservationOperator:
             root = vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
             observed[m] = observed[m] + np.einsum("olk,vsok->vsol", root, _normal(observed[m].shape, m, rng))
         return self._summarise(observed)
+
+    def compose(self, other: ObservationOperator) -> ObservationOperator:
+        r"""Return the operator that observes what `other` has observed: this one after the other.
+
+        .. math:: R_m = R^{self}_m R^{other}_m, \qquad
+                  N_m = R^{self}_m N^{other}_m R^{self\,T}_m + N^{self}_m.
+
+        The energy response is that of `other`, the summary that of this operator, which acts on each observation by
+        itself. An m that `other` cannot see keeps no response, but the noise that this operator adds to it.
+
+        Parameters
+        ----------
+        other : ObservationOperator
+            Its summary must be `Pixels`, which keeps all observed a_lm: those are passed on, band-limited, not the map
+            in its directions.
+
+        Raises
+        ------
+        ObsfitError
+            If the summary of `other` does not keep the a_lm; if this operator averages over energies, which the other
+            has done; or if the shapes do not fit.
+        """
+        if not isinstance(other.summary, Pixels):
+            raise ObsfitError(
+                f"the inner operator is summarised by {type(other.summary).__name__}, which keeps no a_lm to observe",
+                expected="the summary Pixels",
+                remedy="Build the inner operator with dataclasses.replace(other, summary=Pixels.healpix(nside)).",
+            )
+        if not self.energy.is_delta:
+            raise ObsfitError(
+                "the outer operator averages over energies, but acts on observations that have done so",
+                expected="an outer operator with EnergyResponse.delta",
+            )
+        inner = next(iter(other.response.values()))
+        outer = next(iter(self.response.values()))
+        if outer.shape[2] != inner.shape[1] or self.n_obs not in (1, other.n_obs):
+            raise ObsfitError(
+                f"the inner operator gives {other.n_obs} observations up to l = {inner.shape[1] - 1}, the outer takes "
+                f"{self.n_obs} up to l = {self.lmax}",
+                expected="equal multipoles, and as many observations or an outer operator of one",
+            )
+        if isinstance(self.summary, Components) and self.summary.covariance.shape[0] != other.n_obs:
+            raise ObsfitError(
+                f"the outer noise is that of {self.summary.covariance.shape[0]} observations, the inner operator has "
+                f"{other.n_obs}",
+                expected="one covariance of the components for each observation",
+            )
+        response, noise = {}, {}
+        for m, step in self.response.items():
+            own = np.broadcast_to(self.noise[m], (other.n_obs, *self.noise[m].shape[1:]))
+            if m in other.response:
+                response[m] = step @ other.response[m]
+                noise[m] = step @ other.noise[m] @ np.swapaxes(step, 1, 2) + own
+            elif own.any():
+                response[m] = np.zeros((other.n_obs, outer.shape[1], inner.shape[2]))
+                noise[m] = np.array(own)
+        return ObservationOperator(response, noise, other.energy, self.summary)
+
+    @classmethod
+    def probe(
+        cls,
+        chain: Callable[[ComplexArray], ComplexArray],
+        lmax: int,
+        *,
+        energy: EnergyResponse,
+        summary: Components | Power | Pixels,
+        noise: Mapping[int, FloatArray] | None = None,
+        amplitude: float = 1e-3,
+        tolerance: float = 1e-3,
+    ) -> ObservationOperator:
+        r"""Return the operator of any linear chain from a true to an observed sky, by trying it.
+
+        Skies with a single a_lm are pushed through the chain, real ones and for m > 0 imaginary ones:
+        :math:`(R_m)_{\ell' \ell}` is the observed :math:`\tilde a_{\ell' m}` of :math:`a_{\ell m} = 1`, that is
+        (lmax + 1)^2 + 2 runs of the chain. m = 0 is left out if nothing of it arrives.
+
+        Parameters
+        ----------
+        chain : callable
+            Observed a_lm of true a_lm without noise, both in healpy order (m >= 0): such as a mock observation that is
+            expected, not drawn, and its reconstruction. Shape (n_in,) -> (n_out,).
+        lmax : int
+            Largest true multipole.
+        energy : EnergyResponse
+            What the observations average over; the response is the same for all of them.
+        summary : Components, Power or Pixels
+            As in the class.
+        noise : mapping m -> ndarray, shape (n_obs, l_out, l_out), optional
+            As in the class. Default: none.
+        amplitude : float
+            The a_lm that are tried: a chain that is linear only for small anisotropies needs small ones.
+        tolerance : float
+            Largest error, relative to the largest response, of being linear, real and diagonal in m.
+
+        Raises
+        ------
+        ObsfitError
+            If the chain mixes m, which an exposure that depends on right ascension does; if it turns phases; if it
+            returns something for an empty sky; or if it is not linear. Each message says by how much.
+        """
+        size = (lmax + 1) * (lmax + 2) // 2
+        empty = np.asarray(chain(np.zeros(size, dtype=np.complex128)), dtype=np.complex128)
+        lmax_out = alm_lmax(empty.size)
+        of_m = np.repeat(np.arange(lmax_out + 1), np.arange(lmax_out + 1, 0, -1))
+        columns = np.zeros((size, empty.size), dtype=np.complex128)
+        turned = np.zeros_like(columns)
+        for index in range(size):
+            sky = np.zeros(size, dtype=np.complex128)
+            sky[index] = amplitude
+            columns[index] = np.asarray(chain(sky)) / amplitude
+            if index > lmax:
+                turned[index] = np.asarray(chain(1j * sky)) / (1j * amplitude)
+        turned[: lmax + 1] = columns[: lmax + 1]
+        scale = np.abs(columns).max()
+        if not np.isfinite(scale) or scale == 0.0:
+            raise ObsfitError(f"the chain answers every sky with at most {scale}; expected a response")
+
+        m_in = np.repeat(np.arange(lmax + 1), np.arange(lmax + 1, 0, -1))
+        allowed = tolerance * scale
+        mixed = np.where(m_in[:, None] == of_m, 0.0, np.maximum(np.abs(columns), np.abs(turned)))
+        # All multipoles with falling size and mixed signs at once: small enough together for what one was alone.
+        together = (
+            amplitude * np.cos(np.arange(size)) / (1.0 + np.arange(size)) * np.where(m_in > 0, 1.0 + 1j, 1.0)
+        )
+        predicted = together.real @ columns + 1j * (together.imag @ turned)
+        checks = (
+            (np.abs(empty).max() / amplitude, "returns a_lm for an empty sky"),
+            (mixed.max(), "mixes a_lm of different m, as a field of view that depends on right ascension does"),
+            (np.abs(columns - turned).max(), "treats real and imaginary a_lm differently"),
+            (np.abs(columns.imag).max(), "turns the phases of a_lm"),
+            (np.abs(chain(together) - predicted).max() / amplitude, "is not linear"),
+        )
+        for size_of_error, complaint in checks:
+            if not size_of_error <= allowed:
+                raise ObsfitError(
+                    f"the chain {complaint}: by {size_of_error / scale:.2g} of its largest response",
+                    expected=f"at most the tolerance of {tolerance:g}",
+                    remedy="Simulate through such a chain instead, or try smaller amplitudes if it is not linear.",
+                )
+        n_obs = energy.weights.shape[0]
+        response = {}
+        for m in range(min(lmax, lmax_out) + 1):
+            matrix = np.zeros((lmax_out + 1, lmax + 1))
+            matrix[m:, m:] = columns[np.ix_(m_in == m, of_m == m)].real.T
+            if m > 0 or np.abs(matrix).max() > allowed:
+                response[m] = np.repeat(matrix[None], n_obs, axis=0)
+        if noise is None:
+            noise = {m: np.zeros((n_obs, lmax_out + 1, lmax_out + 1)) for m in response}
+        return cls(response, noise, energy, summary)
 
     def _refuse_draws(self, sky: TrueSky) -> None:
         if sky.draws is not None:
@@ -176,6 +371,43 @@ class ObservationOperator:
             observed[m] = (response[:, :, m : stop + 1] @ column[..., None])[..., 0]
         return observed
 
+    def _total(self, sky: TrueSky, m: int) -> FloatArray:
+        """S_m, signal and noise, shape (n_vec, n_obs, l_out, n_obs, l_out)."""
+        n_out = self.response[m].shape[1]
+        total = np.zeros((sky.n_vec, self.n_obs, n_out, self.n_obs, n_out))
+        if sky.c_ell is not None:
+            total += self._signal(sky.c_ell, m)
+        for obs in range(self.n_obs):
+            total[:, obs, :, obs, :] += self.noise[m][obs]
+        return total
+
+    def _component_noise(self) -> FloatArray:
+        """Covariance of the noise of the components, shape (n_obs, 2, 2): of the summary and of a_11."""
+        assert isinstance(self.summary, Components)
+        circular = 3.0 / (4.0 * np.pi) * self.noise[1][:, 1, 1]
+        return self.summary.covariance + circular[:, None, None] * np.eye(2)
+
+    def _expect_pixels(
+        self, sky: TrueSky, fixed: Mapping[int, ComplexArray] | None, pixels: Pixels
+    ) -> GaussianMoments:
+        n_vec, n_pix = sky.n_vec, np.size(pixels.dec_rad)
+        n_data = self.n_obs * n_pix
+        if n_vec * n_data**2 > LARGEST_COVARIANCE:
+            raise ObsfitError(
+                f"the covariance of {n_data} pixels for {n_vec} parameter vectors has {n_vec * n_data**2:.3g} numbers",
+                expected=f"at most {LARGEST_COVARIANCE:.3g}",
+                remedy="Take fewer directions or parameter vectors, or draw maps.",
+            )
+        covariance = np.zeros((n_vec, self.n_obs, n_pix, self.n_obs, n_pix))
+        for m, response in self.response.items():
+            # Real and imaginary part of a_lm carry half of its variance each.
+            y = pixels.functions(m, response.shape[1] - 1) * (1.0 if m == 0 else np.sqrt(0.5))
+            total = self._total(sky, m)
+            for part in (y.real, y.imag):
+                covariance += np.einsum("il,volpk,jk->voipj", part, total, part, optimize=True)
+        mean = np.zeros((n_vec, n_data)) if fixed is None else self._summarise(fixed)
+        return GaussianMoments(mean, covariance.reshape(n_vec, n_data, n_data))
+
     def _signal(self, c_ell: FloatArray, m: int) -> FloatArray:
         """R_m C R_m^T between all observations, shape (n_vec, n_obs, l_out, n_obs, l_out)."""
         response = self.response[m]
@@ -189,6 +421,11 @@ class ObservationOperator:
         if isinstance(self.summary, Components):
             components = _components(observed[1][..., 1])
             return components.reshape(*components.shape[:-2], -1)
+        if isinstance(self.summary, Pixels):
+            maps = np.asarray(
+                sum((a @ self.summary.functions(m, a.shape[-1] - 1).T).real for m, a in observed.items())
+            )
+            return maps.reshape(*maps.shape[:-2], -1)
         ell = self.summary.ell
         power = sum((1.0 if m == 0 else 2.0) * np.abs(a[..., ell]) ** 2 for m, a in observed.items())
         power = np.asarray(power) / (2.0 * ell + 1.0)
