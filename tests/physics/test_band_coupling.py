@@ -24,7 +24,7 @@ from obsfit.sky.smoothing import top_hat_window
 
 BAND = (-26 * u.deg, 64 * u.deg)
 CAP = (-90 * u.deg, -25 * u.deg)
-EXPONENTS = (None, 0.3, 1, 1.5, 2)
+EXPONENTS = (None, 0.1, 1, 1.5, 2, 6)
 """Of the weight |s|^q; None is a top-hat without a weight."""
 
 

@@ -59,7 +59,7 @@ def pseudo_powers(skies, band, weight, *, filtered):
 def test_mean_power_of_gaussian_skies(case, filtered):
     """30 000 skies with C_l from l = 0 to 8; false alarm 1e-4 for each case.
 
-    The means are known to 0.3 to 0.8 %. Powers of a cap are nearly one number at low l: the largest pull is
+    The means are known to 0.2 to 0.8 %. Powers of a cap are nearly one number at low l: the largest pull is
     compared with its bound for any correlation (Bonferroni).
     """
     band, weight = CASES[case]
