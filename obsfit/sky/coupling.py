@@ -166,7 +166,7 @@ def band_coupling(
     low, high = _band(dec_min, dec_max)
     lmax_out = lmax if lmax_out is None else lmax_out
     exact = (_multipole(lmax) + _multipole(lmax_out)) // 2 + 1
-    order = (exact if weight is None else 3 * exact + 32) if order is None else order
+    order = (exact if weight is None else 3 * exact + 64) if order is None else order
     if order < exact:
         raise ValueError(f"order {order}: expected at least {exact} nodes for multipoles {lmax_out} and {lmax}")
     nodes, node_weights = leggauss(order)
