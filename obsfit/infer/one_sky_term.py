@@ -28,7 +28,7 @@ IntArray = NDArray[np.int64]
 # (delta_0h, delta_6h) per real and imaginary part of a_11, Eq. (18) of AM17.
 COMPONENTS = np.sqrt(3.0 / (2.0 * np.pi)) * np.array([-1.0, 1.0])
 # Nodes of the window's nuisance, in standard deviations of its calibration; linear in between.
-WINDOW_NODES = np.linspace(-2.5, 2.5, 11)
+WINDOW_NODES = np.linspace(-3.0, 3.0, 7)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Nuisances:
         significance (records with a column noise).
     window : frozen scipy.stats distribution or None
         Deviation of a calibrated declination weight from its centre, in standard deviations of its calibration,
-        between -2.5 and 2.5; for records whose weight is not published.
+        between -3 and 3; for records whose weight is not published.
     width : frozen scipy.stats distribution or None
         Factor on all spreads of the energy responses.
     """
@@ -94,6 +94,19 @@ class OneSkyTerm:
     nuisances: Nuisances = field(default_factory=Nuisances)
     scatter: DipoleScatter = field(default_factory=DipoleScatter)
     energy_spread: bool = True
+
+    def observing(self, *records: PowerSpectrum | DipoleMeasurements) -> OneSkyTerm:
+        """Return the same observations with other outcomes, such as mock data; operators are not built again.
+
+        Parameters
+        ----------
+        *records : PowerSpectrum and DipoleMeasurements
+            In the order of `records`, different from these in their measured values alone.
+        """
+        other = replace(self, records=records)
+        fixed = ("_operators", "_energies", "_noisy", "_blocks", "_dipole_rows", "lmax", "parameters", "_names")
+        other.__dict__.update({name: getattr(self, name) for name in fixed})
+        return other
 
     @cached_property
     def spectra(self) -> tuple[PowerSpectrum, ...]:
@@ -253,16 +266,18 @@ class OneSkyTerm:
                 response = np.zeros((len(WINDOW_NODES), ell.size, self.lmax + 1))
                 response[:, :, : nodes[0].lmax + 1] = np.array([node.response[m][0, ell] for node in nodes])
                 parts.append(response)
-                noise.append(nodes[0].noise[m][0][np.ix_(ell, ell)])
+                own = np.array([node.noise[m][0][np.ix_(ell, ell)] for node in nodes])
+                noise.append(np.broadcast_to(own, (len(WINDOW_NODES), ell.size, ell.size)))
                 index.append(first[number] + seen)
                 owner.append(np.full(ell.size, number))
                 norm.append((1.0 if m == 0 else 2.0) / (2.0 * ell + 1.0))
             if parts:
                 total = sum(len(part) for part in index)
-                matrix, start = np.zeros((total, total)), 0
+                matrix, start = np.zeros((len(WINDOW_NODES), total, total)), 0
                 for part in noise:
-                    matrix[start : start + len(part), start : start + len(part)] = part
-                    start += len(part)
+                    stop = start + part.shape[1]
+                    matrix[:, start:stop, start:stop] = part
+                    start = stop
                 blocks.append(
                     _Rows(
                         m, np.concatenate(index), np.concatenate(owner), np.concatenate(norm),
@@ -339,7 +354,7 @@ class OneSkyTerm:
             response = np.tensordot(seen.window, rows.response, 1)
             signal = row_covariance(response, rows.owner, response, rows.owner, seen.power)
             scale = np.sqrt(seen.noise_scale[:, rows.owner])
-            total = signal + scale[:, :, None] * rows.noise * scale[:, None, :]
+            total = signal + scale[:, :, None] * np.tensordot(seen.window, rows.noise, 1) * scale[:, None, :]
             mean = None
             if seen.fixed is not None:
                 b = fixed_rows(response, rows.owner, seen.fixed, rows.m)
@@ -457,7 +472,7 @@ class OneSkyTerm:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of y_m: which power each adds to and how, its spectrum, its response at the window's nodes, its noise."""
+    """Rows of y_m: which power each adds to and how, its spectrum, and response and noise at the window's nodes."""
 
     m: int
     index: IntArray
