@@ -66,18 +66,59 @@ def mock_spectrum(
     PowerSpectrum
         `like` with the mock's power.
     """
+    white = noise_map(
+        like, noise=noise, noise_dec_rad=noise_dec_rad, noise_profile=noise_profile, rng=rng, nside=nside
+    )
     lmax = int(like.ell[-1])
-    pixels = np.arange(hp.nside2npix(nside))
-    theta, _ = hp.pix2ang(nside, pixels)
+    sky = np.asarray(c_ell, dtype=np.float64)[: lmax + 1]
+    alm = gaussian_alm(np.pad(sky, (0, lmax + 1 - sky.size)), rng=rng)
+    return analysed(alm, white, like, nside=nside, lmax=lmax)
+
+
+def noise_map(
+    like: PowerSpectrum,
+    *,
+    noise: float,
+    noise_dec_rad: ArrayLike,
+    noise_profile: ArrayLike,
+    rng: np.random.Generator,
+    nside: int,
+) -> FloatArray:
+    """Return white noise on pixels, shape (12 nside^2,); parameters as `mock_spectrum`."""
+    theta, _ = hp.pix2ang(nside, np.arange(hp.nside2npix(nside)))
     dec = np.pi / 2 - theta
     inside = (dec >= like.dec_min_rad) & (dec <= like.dec_max_rad)
     local = np.interp(dec, np.asarray(noise_dec_rad), np.asarray(noise_profile))
     local *= noise / local[inside].mean()
-    white = rng.normal(size=dec.size) * np.sqrt(local / hp.nside2pixarea(nside))
+    return np.asarray(rng.normal(size=dec.size) * np.sqrt(local / hp.nside2pixarea(nside)))
+
+
+def analysed(
+    alm: NDArray[np.complex128], white: FloatArray, like: PowerSpectrum, *, nside: int, lmax: int
+) -> PowerSpectrum:
+    """Return the spectrum of a given sky (n_alm,) and noise map after smoothing, cut, filter and transform.
+
+    Parameters
+    ----------
+    alm : ndarray of complex, shape (n_alm,)
+        Sky in healpy order, up to `lmax`.
+    white : ndarray, shape (12 nside^2,)
+        Noise before smoothing.
+    like : PowerSpectrum
+        Record to imitate. Beyond its last multipole, up to `lmax`, its window is continued as a Gaussian.
+    nside, lmax : int
+        Resolution of the maps.
+    """
+    last = int(like.ell[-1])
+    pixels = np.arange(hp.nside2npix(nside))
+    theta, _ = hp.pix2ang(nside, pixels)
+    dec = np.pi / 2 - theta
+    inside = (dec >= like.dec_min_rad) & (dec <= like.dec_max_rad)
+    ell = np.arange(lmax + 1.0)
     beam = np.zeros(lmax + 1)
     beam[like.ell] = np.sqrt(like.window_power)
-    sky = np.asarray(c_ell, dtype=np.float64)[: lmax + 1]
-    alm = gaussian_alm(np.pad(sky, (0, lmax + 1 - sky.size)), rng=rng)
+    beyond = ell > last
+    beam[beyond] = like.window_power[-1] ** (0.5 * ell[beyond] * (ell[beyond] + 1) / (last * (last + 1)))
     alm = hp.almxfl(alm + hp.map2alm(white, lmax=lmax, iter=3), beam)
     observed = np.where(inside, hp.alm2map(alm, nside), 0.0)
     if like.filtered:
@@ -85,5 +126,5 @@ def mock_spectrum(
         total, count = np.bincount(ring, observed), np.bincount(ring, inside)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
         observed = np.where(inside, observed - mean[ring], 0.0)
-    power = hp.anafast(observed, lmax=lmax, iter=3)[like.ell] / inside.mean()
+    power = hp.anafast(observed, lmax=last, iter=3)[like.ell] / inside.mean()
     return replace(like, c_ell=power, provenance=Provenance("mock"))
