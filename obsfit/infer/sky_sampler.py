@@ -575,7 +575,7 @@ def sample_sky(
                 worst = int(effective.argmin())
                 logger.info("%d sweeps, %s has %.0f effective samples", run.sweeps, names[worst], effective.min())
             # Rewriting costs as much as the chains are long: spend at most a twentieth of the time on it.
-            if path is not None and time.monotonic() - written > max(2.0, 20.0 * cost):
+            if path is not None and run.alm and time.monotonic() - written > max(2.0, 20.0 * cost):
                 begun = time.monotonic()
                 _save(path, system, run, provenance)
                 written, cost = time.monotonic(), time.monotonic() - begun
