@@ -52,7 +52,8 @@ class Analysis:
     path : Path
         The file; it defines ``make(context) -> FigureEntry``.
     user_files : mapping of str to str
-        The constant USER_FILES, if any: name of a file of the user's to the environment variable that points to it.
+        The constant USER_FILES, if any: name of a file of the user's to the environment variable that points to it,
+        or to ``VARIABLE/path`` with a variable that points to a folder, in which the file may be missing.
     """
 
     key: str
@@ -252,11 +253,7 @@ def _make(analysis: Analysis, results: Path, seed: int, full: bool, environment:
     try:
         expected_path = analysis.path.parent / EXPECTED_FILE
         expected = read_expected(expected_path) if expected_path.exists() else _no_expected()
-        files = {
-            name: Path(environment[variable]).resolve()
-            for name, variable in analysis.user_files.items()
-            if environment.get(variable)
-        }
+        files = _user_files(analysis, environment)
         for name, path in files.items():
             if not path.is_file():
                 raise ConfigurationError(
@@ -393,9 +390,7 @@ def _fingerprint(analysis: Analysis, seed: int, full: bool, environment: Mapping
     folder = analysis.path.parent
     programs = [analysis.path, *sorted(folder.glob("_*.py")), folder / EXPECTED_FILE]
     user_files = {
-        name: [environment[variable], _sha256(Path(environment[variable]))]
-        for name, variable in sorted(analysis.user_files.items())
-        if environment.get(variable)
+        name: [str(path), _sha256(path)] for name, path in sorted(_user_files(analysis, environment).items())
     }
     return {
         "version": obsfit.__version__,
@@ -404,6 +399,19 @@ def _fingerprint(analysis: Analysis, seed: int, full: bool, environment: Mapping
         "programs": {path.name: _sha256(path) for path in programs if path.exists()},
         "user_files": user_files,
     }
+
+
+def _user_files(analysis: Analysis, environment: Mapping[str, str]) -> dict[str, Path]:
+    """Return where the files of the user's are, by name; those of a folder only if they exist."""
+    found = {}
+    for name, place in analysis.user_files.items():
+        variable, _, inside = place.partition("/")
+        if not environment.get(variable):
+            continue
+        path = (Path(environment[variable]) / inside).resolve()
+        if path.is_file() or not inside:
+            found[name] = path
+    return found
 
 
 def _checksum_now(path: str) -> str:

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from obsfit.records import PowerSpectrum
+from obsfit.operators.isotropic_bands import power_quantile
+from obsfit.operators.operator import ObservationOperator, Power
+from obsfit.records import PowerSpectrum, TrueSky
 
 FloatArray = NDArray[np.float64]
 
@@ -102,6 +104,116 @@ def scale_to_data(shape: ArrayLike, spectrum: PowerSpectrum, ell_min: int, ell_m
         return float(np.sum(0.5 * modes * (np.log(mean) + power / mean)))
 
     guess = np.log(power / model)
+    lowest = float(guess.min()) - 15.0
+    found = optimize.minimize_scalar(minus_log_likelihood, bounds=(lowest, guess.max() + 1.0), method="bounded")
+    if found.x < lowest + 1.0:
+        raise ValueError(f"{spectrum.measurement}: no power above the noise between l = {ell_min} and {ell_max}")
+    return float(np.exp(found.x))
+
+
+def isotropic_sky(operator: ObservationOperator, c_ell: ArrayLike | None = None) -> TrueSky:
+    """Return an isotropic Gaussian sky that is the same at all rigidities an operator averages over.
+
+    Parameters
+    ----------
+    operator : ObservationOperator
+        Gives the rigidities.
+    c_ell : array_like, shape (lmax + 1,), optional
+        Power from l = 0. Default: none, so that noise alone is observed.
+    """
+    rigidity = operator.energy.rigidity_tv
+    power = np.zeros(1) if c_ell is None else np.asarray(c_ell, dtype=np.float64)
+    shape = (1, rigidity.size, rigidity.size, power.size)
+    return TrueSky(rigidity, c_ell=np.array(np.broadcast_to(power, shape)))
+
+
+def folded_interval(
+    operator: ObservationOperator, c_ell: ArrayLike | None = None, level: float = 0.68
+) -> tuple[FloatArray, FloatArray]:
+    r"""Return the ends, shape (n,) each, of the central interval of each power that an operator observes.
+
+    Sky and noise are isotropic and Gaussian in the sense of the operator: the power at l is a sum over m of squared
+    normal variables with variances :math:`(R_m C R_m^T + N_m)_{\ell\ell} / (2\ell+1)`, two for each m > 0, and its
+    quantiles are exact. The interval of one multipole knows nothing of the others, which a cut sky correlates.
+
+    Parameters
+    ----------
+    operator : ObservationOperator
+        Of one observation, summarised by its power.
+    c_ell : array_like, shape (lmax + 1,), optional
+        Power of the true sky, the same at all rigidities. Default: none, noise alone.
+    level : float
+        Probability content.
+
+    Raises
+    ------
+    ValueError
+        If the operator is no power of one observation, or the level is not between 0 and 1.
+    """
+    if not isinstance(operator.summary, Power) or operator.n_obs != 1:
+        raise ValueError(f"{operator.n_obs} observations, {type(operator.summary).__name__}: expected one, Power")
+    if not 0 < level < 1:
+        raise ValueError(f"level {level}: expected a probability between 0 and 1, such as 0.68")
+    power = np.zeros(operator.lmax + 1)
+    if c_ell is not None:
+        known = np.asarray(c_ell, dtype=np.float64)[: operator.lmax + 1]
+        power[: known.size] = known
+    power *= float(operator.energy.weights.sum()) ** 2
+    ell = operator.summary.ell
+    variance = {
+        m: np.einsum("lk,k,lk->l", response[0], power, response[0]) + np.diagonal(operator.noise[m][0])
+        for m, response in operator.response.items()
+    }
+    tail = 0.5 * (1 - level)
+    ends = np.zeros((2, ell.size))
+    for place, value in enumerate(ell):
+        modes = np.array([v[value] for m, v in variance.items() if m <= value for _ in range(1 if m == 0 else 2)])
+        modes = modes[modes > 1e-12 * modes.max()] / (2.0 * value + 1.0)
+        ends[:, place] = [power_quantile(probability, modes) for probability in (tail, 1 - tail)]
+    return ends[0], ends[1]
+
+
+def scale_folded(
+    shape: ArrayLike, spectrum: PowerSpectrum, operator: ObservationOperator, ell_min: int, ell_max: int
+) -> float:
+    r"""Return the factor A that brings a model, folded through an operator, to the height of measured multipoles.
+
+    A is the most probable one if each power follows a gamma distribution with the exact mean and variance of
+    :math:`A\, C_\ell` and noise behind the operator, multipoles independent: a way to lay curves over points, not a
+    fit.
+
+    Parameters
+    ----------
+    shape : array_like, shape (lmax + 1,)
+        Model C_l at any amplitude, from l = 0.
+    spectrum : PowerSpectrum
+        The measurement.
+    operator : ObservationOperator
+        Its operator: of one observation, at the multipoles of the spectrum.
+    ell_min, ell_max : int
+        Range of multipoles that count, both included.
+
+    Raises
+    ------
+    ValueError
+        If the multipoles of operator and spectrum differ, none is in the range, or there is no power above the noise.
+    """
+    if not isinstance(operator.summary, Power) or not np.array_equal(operator.summary.ell, spectrum.ell):
+        raise ValueError(f"{spectrum.measurement}: expected an operator of power at l = {spectrum.ell.tolist()}")
+    keep = (spectrum.ell >= ell_min) & (spectrum.ell <= ell_max)
+    if not keep.any():
+        raise ValueError(f"{spectrum.measurement}: no multipole between {ell_min} and {ell_max}")
+    model = np.asarray(shape, dtype=np.float64)
+    observed = spectrum.c_ell[keep]
+    noise = operator.expect(isotropic_sky(operator)).mean[0, keep]
+    signal = operator.expect(isotropic_sky(operator, model)).mean[0, keep] - noise
+
+    def minus_log_likelihood(log_amplitude: float) -> float:
+        moments = operator.expect(isotropic_sky(operator, np.exp(log_amplitude) * model))
+        mean, variance = moments.mean[0, keep], np.diagonal(moments.covariance[0])[keep]
+        return -float(np.sum(stats.gamma.logpdf(observed, mean**2 / variance, scale=variance / mean)))
+
+    guess = np.log(observed / signal)
     lowest = float(guess.min()) - 15.0
     found = optimize.minimize_scalar(minus_log_likelihood, bounds=(lowest, guess.max() + 1.0), method="bounded")
     if found.x < lowest + 1.0:
