@@ -1,7 +1,13 @@
 """Observation operators: what an observatory, analysed in one way, can see of the true sky."""
 
 from obsfit.operators.catalogue import operator_for
-from obsfit.operators.energy import Composition, EnergyResponse, common_rigidities, energy_response_for
+from obsfit.operators.energy import (
+    Composition,
+    EnergyResponse,
+    common_rigidities,
+    energy_response_for,
+    polygonato_composition,
+)
 from obsfit.operators.operator import Components, GaussianMoments, ObservationOperator, Pixels, Power
 
 __all__ = [
@@ -15,4 +21,5 @@ __all__ = [
     "common_rigidities",
     "energy_response_for",
     "operator_for",
+    "polygonato_composition",
 ]

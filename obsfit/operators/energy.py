@@ -13,7 +13,7 @@ from obsfit.ingest.catalogue import load_table
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
 
-__all__ = ["Composition", "EnergyResponse", "common_rigidities", "energy_response_for"]
+__all__ = ["Composition", "EnergyResponse", "common_rigidities", "energy_response_for", "polygonato_composition"]
 
 FloatArray = NDArray[np.float64]
 
@@ -133,8 +133,7 @@ class EnergyResponse:
             Spread below and above the median in log10 E: the length that holds 68.27 % of each half. Zero, on both
             sides, stands for an observation of its median energy alone.
         composition : Composition, optional
-            Shares of the charges at each energy. None shipped: the default are protons, and whether that matters is
-            for the caller to find out by giving another one.
+            Shares of the charges at each energy, such as `polygonato_composition`. Default: protons.
         rigidity_tv : array_like, shape (n_rig,), optional
             Grid. Default: 4 nodes per decade as far as 3.5 spreads reach, plus the points of spread zero.
 
@@ -261,6 +260,35 @@ def energy_response_for(
         [np.interp(np.log10(median), x, table[column]) for column in ("spread_minus", "spread_plus")], axis=1
     )
     return EnergyResponse.log_normal(median, spread * known[:, None], composition=composition)
+
+
+def polygonato_composition(energy_tev: float) -> Composition:
+    r"""Return the shares of the elements from hydrogen to iron in the flux at one energy per nucleus.
+
+    .. math:: \Phi_Z \propto \Phi^0_Z\, E^{-\gamma_Z}
+              \left[1 + (E / Z E_p)^{\epsilon}\right]^{-\Delta\gamma / \epsilon}
+
+    of Hoerandel 2003 (table ``hoerandel-2003``, knee included). These are shares of the flux: those of the events
+    differ by the efficiency of the observatory, which for muons deep in the ice favours light nuclei, because it goes
+    with the energy per nucleon. They change little over an energy spread, and are held constant there.
+
+    Parameters
+    ----------
+    energy_tev : float
+        Energy per nucleus.
+
+    Examples
+    --------
+    >>> polygonato_composition(20.0).fraction[:2].round(2)
+    array([0.33, 0.27])
+    """
+    _positive(np.array([energy_tev]), "energy_tev")
+    table = load_table("hoerandel-2003")
+    charge, index = np.asarray(table["charge"], dtype=np.float64), np.asarray(table["index"], dtype=np.float64)
+    knee, change, sharpness = (float(table.meta[key]) for key in ("knee_pev", "knee_change", "knee_sharpness"))
+    steepening = (1.0 + (energy_tev / (1e3 * knee * charge)) ** sharpness) ** (-change / sharpness)
+    flux = np.asarray(table["flux"], dtype=np.float64) * energy_tev**-index * steepening
+    return Composition(charge, flux / flux.sum())
 
 
 def _positive(values: FloatArray, name: str) -> FloatArray:
