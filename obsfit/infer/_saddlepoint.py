@@ -1,10 +1,11 @@
 """Kernels of the saddlepoint density: float64 arrays in, arrays out; every power in units of its mean.
 
-Matrices are lower triangles stored by full rows. Blocks lie one after the other in flat arrays: modes of block b at
-``edge[b]``, matrices at ``square[b]``, means (copies, k) at ``mean_edge[b]``, which is empty where the mean is zero.
+Triangles are stored by full rows, of which inner loops run over consecutive parts. Blocks lie one after the other in
+flat arrays: modes of block b at ``edge[b]``, matrices at ``square[b]``, means (copies, k) at ``mean_edge[b]``, which
+is empty where the mean is zero.
 
 The covariance is never inverted, as behind a cut it is nearly singular. With V = L^T L, L lower, the determinant of
-1 - 2 V D is that of A = 1 - 2 L D L^T = C C^T, and the tilted covariance is G = L^T A^-1 L = W^T W with W = C^-1 L.
+1 - 2 V D is that of A = 1 - 2 L D L^T = U^T U, and the tilted covariance is G = L^T A^-1 L = W^T W with W = U^-T L.
 """
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
@@ -15,7 +16,10 @@ import numpy as np
 
 JITTER = 1e-13  # added to the diagonal of the correlation matrix of each block: keeps its Cholesky factor real
 TOLERANCE = 1e-9  # largest |K'(t) - p| at the solution, in standard deviations of each power under the tilted law
-MAX_STEPS = 200
+ROUNDED = 1e-5  # the same where rounding allows no better: after POLISH more steps, or no further descent
+POLISH = 5
+RIDGE = 1e-12
+MAX_STEPS = 2000  # far tails take many
 
 CONVERGED, NOT_SYMMETRIC, NOT_DEFINITE, DEGENERATE, STUCK = range(5)
 
@@ -24,131 +28,149 @@ _FAST = {"reassoc", "contract"}
 
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _reverse_cholesky(covariance, root):
-    """Write lower L with L^T L the correlation matrix (plus the jitter); return whether it exists."""
+def _root(covariance, low, up):
+    """Write lower L with L^T L the correlation matrix (plus the jitter), and L^T; return whether it exists."""
     k = covariance.shape[0]
-    for i in range(k - 1, -1, -1):
+    for i in range(k):
+        for j in range(k):
+            low[i, j] = up[i, j] = 0.0
         for j in range(i):
-            root[i, j] = covariance[i, j] / math.sqrt(covariance[i, i] * covariance[j, j])
-        root[i, i] = 1.0 + JITTER
+            low[i, j] = covariance[i, j] / math.sqrt(covariance[i, i] * covariance[j, j])
+        low[i, i] = 1.0 + JITTER
     for i in range(k - 1, -1, -1):
-        if not root[i, i] > 0.0:
+        if not low[i, i] > 0.0:
             return False
-        root[i, i] = math.sqrt(root[i, i])
+        low[i, i] = math.sqrt(low[i, i])
         for j in range(i):
-            root[i, j] /= root[i, i]
+            low[i, j] /= low[i, i]
         for r in range(i):
-            scale = root[i, r]
+            scale = low[i, r]
             for j in range(r + 1):
-                root[r, j] -= scale * root[i, j]
+                low[r, j] -= scale * low[i, j]
+        for j in range(i + 1):
+            up[j, i] = low[i, j]
     return True
 
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _factor(root, shift, scaled, factor, inverse_diagonal):
-    """Write C of 1 - L diag(shift) L^T; return its log determinant, infinity if not positive definite."""
+def _tilt(up, shift, a):
+    """Write the upper triangle of A = 1 - L diag(shift) L^T."""
+    n = shift.size
+    for i in range(n):
+        for j in range(n):
+            a[i, j] = 0.0
+        a[i, i] = 1.0
+    for r in range(0, n - 3, 4):
+        s0, s1, s2, s3 = shift[r], shift[r + 1], shift[r + 2], shift[r + 3]
+        for i in range(r, n):
+            c0, c1, c2, c3 = s0 * up[r, i], s1 * up[r + 1, i], s2 * up[r + 2, i], s3 * up[r + 3, i]
+            t = a[i, i:n]
+            r0, r1, r2, r3 = up[r, i:n], up[r + 1, i:n], up[r + 2, i:n], up[r + 3, i:n]
+            for j in range(t.size):
+                t[j] -= c0 * r0[j] + c1 * r1[j] + c2 * r2[j] + c3 * r3[j]
+    for r in range(n - n % 4, n):
+        for i in range(r, n):
+            scale = shift[r] * up[r, i]
+            for j in range(i, n):
+                a[i, j] -= scale * up[r, j]
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _cholesky(a, inverse_diagonal):
+    """Overwrite the upper triangle by U with U^T U = A; return log det A, infinity if not positive definite."""
+    n = inverse_diagonal.size
     logdet = 0.0
-    for i in range(shift.size):
-        for j in range(i + 1):
-            scaled[j] = shift[j] * root[i, j]
-        for j in range(i):
-            total = 0.0
-            for k in range(j + 1):
-                total -= scaled[k] * root[j, k]
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            factor[i, j] = total * inverse_diagonal[j]
-        total = 1.0
-        for k in range(i + 1):
-            total -= scaled[k] * root[i, k]
-        for k in range(i):
-            total -= factor[i, k] * factor[i, k]
-        if not total > 0.0:
-            return np.inf
-        factor[i, i] = math.sqrt(total)
-        inverse_diagonal[i] = 1.0 / factor[i, i]
-        logdet += math.log(total)
+    for q in range(0, n, 4):
+        end = min(q + 4, n)
+        for p in range(q, end):
+            pivot = a[p, p]
+            if not pivot > 0.0:
+                return np.inf
+            logdet += math.log(pivot)
+            inverse_diagonal[p] = 1.0 / math.sqrt(pivot)
+            for j in range(p, n):
+                a[p, j] *= inverse_diagonal[p]
+            for i in range(p + 1, end):
+                scale = a[p, i]
+                for j in range(i, n):
+                    a[i, j] -= scale * a[p, j]
+        for i in range(end, n):
+            c0, c1, c2, c3 = a[q, i], a[q + 1, i], a[q + 2, i], a[q + 3, i]
+            t = a[i, i:n]
+            r0, r1, r2, r3 = a[q, i:n], a[q + 1, i:n], a[q + 2, i:n], a[q + 3, i:n]
+            for j in range(t.size):
+                t[j] -= c0 * r0[j] + c1 * r1[j] + c2 * r2[j] + c3 * r3[j]
     return logdet
 
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _tilted_covariance(root, factor, inverse_diagonal, work, g):
-    """Write the lower triangle of G = W^T W; work holds W = C^-1 L."""
+def _substitute(u, inverse_diagonal, x):
+    """Overwrite x by the solution of U^T U x' = x."""
     n = inverse_diagonal.size
     for i in range(n):
-        for k in range(i + 1):
-            work[i, k] = root[i, k]
-        for j in range(i):
-            scale = factor[i, j]
-            for k in range(j + 1):
-                work[i, k] -= scale * work[j, k]
-        for k in range(i + 1):
-            work[i, k] *= inverse_diagonal[i]
-        for j in range(i + 1):
-            g[i, j] = 0.0
-    for r in range(n):
-        for i in range(r + 1):
-            scale = work[r, i]
-            for j in range(i + 1):
-                g[i, j] += scale * work[r, j]
+        x[i] *= inverse_diagonal[i]
+        for j in range(i + 1, n):
+            x[j] -= u[i, j] * x[i]
+    for i in range(n - 1, -1, -1):
+        total = x[i]
+        for j in range(i + 1, n):
+            total -= u[i, j] * x[j]
+        x[i] = total * inverse_diagonal[i]
 
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _tilted_mean(root, factor, inverse_diagonal, shift, mean, solution, mu):
+def _tilted_covariance(low, u, inverse_diagonal, w, g):
+    """Write W = U^-T L and the lower triangle of G = W^T W."""
+    n = inverse_diagonal.size
+    for i in range(n):
+        for j in range(n):
+            w[i, j] = low[i, j]
+            g[i, j] = 0.0
+    for q in range(0, n, 4):
+        end = min(q + 4, n)
+        for p in range(q, end):
+            for j in range(p + 1):
+                w[p, j] *= inverse_diagonal[p]
+            for i in range(p + 1, end):
+                scale = u[p, i]
+                for j in range(p + 1):
+                    w[i, j] -= scale * w[p, j]
+        for i in range(end, n):
+            c0, c1, c2, c3 = u[q, i], u[q + 1, i], u[q + 2, i], u[q + 3, i]
+            for j in range(end):
+                w[i, j] -= c0 * w[q, j] + c1 * w[q + 1, j] + c2 * w[q + 2, j] + c3 * w[q + 3, j]
+    for r in range(0, n - 3, 4):
+        for i in range(r + 4):
+            c0, c1, c2, c3 = w[r, i], w[r + 1, i], w[r + 2, i], w[r + 3, i]
+            for j in range(i + 1):
+                g[i, j] += c0 * w[r, j] + c1 * w[r + 1, j] + c2 * w[r + 2, j] + c3 * w[r + 3, j]
+    for r in range(n - n % 4, n):
+        for i in range(r + 1):
+            scale = w[r, i]
+            for j in range(i + 1):
+                g[i, j] += scale * w[r, j]
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _tilted_mean(low, u, inverse_diagonal, shift, mean, solution, mu):
     """Write mu = b + L^T A^-1 L (2 D b), the mean of the modes under the tilted law."""
     n = inverse_diagonal.size
     for i in range(n):
         total = 0.0
         for k in range(i + 1):
-            total += root[i, k] * shift[k] * mean[k]
+            total += low[i, k] * shift[k] * mean[k]
         solution[i] = total
-    _substitute(factor, inverse_diagonal, solution, solution)
+    _substitute(u, inverse_diagonal, solution)
     for i in range(n):
         mu[i] = mean[i]
     for i in range(n):
         for k in range(i + 1):
-            mu[k] += root[i, k] * solution[i]
-
-
-@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _cholesky(matrix, factor, inverse_diagonal):
-    """Write the lower factor; return the log determinant, infinity if not positive definite."""
-    logdet = 0.0
-    for i in range(inverse_diagonal.size):
-        for j in range(i):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            factor[i, j] = total * inverse_diagonal[j]
-        total = matrix[i, i]
-        for k in range(i):
-            total -= factor[i, k] * factor[i, k]
-        if not total > 0.0:
-            return np.inf
-        factor[i, i] = math.sqrt(total)
-        inverse_diagonal[i] = 1.0 / factor[i, i]
-        logdet += math.log(total)
-    return logdet
-
-
-@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _substitute(factor, inverse_diagonal, right, x):
-    """Write the solution of C C^T x = right; x may be right itself."""
-    n = inverse_diagonal.size
-    for i in range(n):
-        total = right[i]
-        for k in range(i):
-            total -= factor[i, k] * x[k]
-        x[i] = total * inverse_diagonal[i]
-    for i in range(n - 1, -1, -1):
-        x[i] *= inverse_diagonal[i]
-        for k in range(i):
-            x[k] -= factor[i, k] * x[i]
+            mu[k] += low[i, k] * solution[i]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, root, rate, own):
-    """Write L, the rates c_i V_ii and the means of modes of unit variance; return status and block."""
+def _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, low, up, rate, own):
+    """Write L, L^T, the rates c_i V_ii and the means of modes of unit variance; return status and block."""
     for b in range(copies.size):
         first, k = edge[b], edge[b + 1] - edge[b]
         v = covariance[square[b] : square[b + 1]].reshape(k, k)
@@ -161,15 +183,16 @@ def _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, roo
             rate[first + i] = coefficient[first + i] * v[i, i]
             for m in range(mean_edge[b] + i, mean_edge[b + 1], k):
                 own[m] = mean[m] / math.sqrt(v[i, i])
-        if not _reverse_cholesky(v, root[square[b] : square[b + 1]].reshape(k, k)):
+        square_b = slice(square[b], square[b + 1])
+        if not _root(v, low[square_b].reshape(k, k), up[square_b].reshape(k, k)):
             return NOT_DEFINITE, b
     return CONVERGED, -1
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _cumulant(t, power, variance, index, rate, copies, edge, square, mean_edge, root, own, shift, work, factor,
-              inverse_diagonal, mu):  # fmt: skip
-    """Return K(t) - t.p, infinity outside the domain of K; leaves C and mu for `_derivatives`."""
+def _cumulant(t, power, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+              factor, inverse_diagonal, mu):  # fmt: skip
+    """Return K(t) - t.p, infinity outside the domain of K; leaves U and mu for `_derivatives`."""
     total = 0.0
     for j in range(t.size):
         total += (0.5 * variance[j] * t[j] - power[j]) * t[j]
@@ -179,23 +202,25 @@ def _cumulant(t, power, variance, index, rate, copies, edge, square, mean_edge, 
         for i in range(first, last):
             shift[i] = 2.0 * rate[i] * t[index[i]]
         s, d = shift[first:last], inverse_diagonal[first:last]
-        low = root[square[b] : square[b + 1]].reshape(k, k)
-        f = factor[square[b] : square[b + 1]].reshape(k, k)
-        logdet = _factor(low, s, work, f, d)
+        u = factor[square[b] : square[b + 1]].reshape(k, k)
+        _tilt(up[square[b] : square[b + 1]].reshape(k, k), s, u)
+        logdet = _cholesky(u, d)
         if not logdet < np.inf:
             return np.inf
         total -= 0.5 * copies[b] * logdet
         for m in range(mean_edge[b], mean_edge[b + 1], k):
-            _tilted_mean(low, f, d, s, own[m : m + k], work[:k], mu[m : m + k])
+            _tilted_mean(
+                low[square[b] : square[b + 1]].reshape(k, k), u, d, s, own[m : m + k], solution[:k], mu[m : m + k]
+            )
             for i in range(k):
                 total += 0.5 * own[m + i] * s[i] * mu[m + i]
     return total
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, root, work, factor, inverse_diagonal, mu,
+def _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal, mu,
                  tilted, gradient, hessian):  # fmt: skip
-    """Write K' and the lower triangle of K'' at the t of the last `_cumulant`."""
+    """Write K' and the upper triangle of K'' at the t of the last `_cumulant`."""
     n = t.size
     hessian[:] = 0.0
     for j in range(n):
@@ -204,25 +229,27 @@ def _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, root
         first, k = edge[b], edge[b + 1] - edge[b]
         g = tilted[: k * k].reshape(k, k)
         _tilted_covariance(
-            root[square[b] : square[b + 1]].reshape(k, k), factor[square[b] : square[b + 1]].reshape(k, k),
+            low[square[b] : square[b + 1]].reshape(k, k), factor[square[b] : square[b + 1]].reshape(k, k),
             inverse_diagonal[first : first + k], work[: k * k].reshape(k, k), g,
         )  # fmt: skip
+        own_index, own_rate = index[first : first + k], rate[first : first + k]
         for i in range(k):
-            row, ci = index[first + i], rate[first + i]
-            value = copies[b] * g[i, i]
-            for m in range(mean_edge[b], mean_edge[b + 1], k):
-                value += mu[m + i] ** 2
-            gradient[row] += ci * value
-            for j in range(i + 1):
-                curvature = 2.0 * copies[b] * g[i, j] ** 2
-                for m in range(mean_edge[b], mean_edge[b + 1], k):
-                    curvature += 4.0 * mu[m + i] * g[i, j] * mu[m + j]
-                # the transpose is added below: the diagonal must not count twice
-                half = 0.5 if i == j else 1.0
-                hessian[row, index[first + j]] += half * ci * rate[first + j] * curvature
+            gradient[own_index[i]] += own_rate[i] * copies[b] * g[i, i]
+            row, scale = hessian[own_index[i]], 2.0 * copies[b] * own_rate[i]
+            for j in range(i):
+                row[own_index[j]] += scale * own_rate[j] * g[i, j] * g[i, j]
+            # the transpose is added below: the diagonal must not count twice
+            row[own_index[i]] += 0.5 * scale * own_rate[i] * g[i, i] * g[i, i]
+        for m in range(mean_edge[b], mean_edge[b + 1], k):
+            for i in range(k):
+                gradient[own_index[i]] += own_rate[i] * mu[m + i] ** 2
+                row, scale = hessian[own_index[i]], 4.0 * own_rate[i] * mu[m + i]
+                for j in range(i):
+                    row[own_index[j]] += scale * own_rate[j] * mu[m + j] * g[i, j]
+                row[own_index[i]] += 0.5 * scale * own_rate[i] * mu[m + i] * g[i, i]
     for i in range(n):
         for j in range(i):
-            hessian[i, j] += hessian[j, i]
+            hessian[j, i] += hessian[i, j]
         hessian[i, i] = 2.0 * hessian[i, i] + variance[i]
 
 
@@ -232,11 +259,11 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
     n, modes, largest = power.size, index.size, 0
     for b in range(copies.size):
         largest = max(largest, edge[b + 1] - edge[b])
-    root, factor = np.empty(square[-1]), np.empty(square[-1])
+    low, up, factor = np.empty(square[-1]), np.empty(square[-1]), np.empty(square[-1])
     work, tilted = np.empty(largest * largest), np.empty(largest * largest)
-    inverse_diagonal, rate, shift = np.empty(modes), np.empty(modes), np.empty(modes)
+    inverse_diagonal, rate, shift, solution = np.empty(modes), np.empty(modes), np.empty(modes), np.empty(modes)
     own, mu = np.empty(mean.size), np.empty(mean.size)
-    status, place = _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, root, rate, own)
+    status, place = _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, low, up, rate, own)
     if status != CONVERGED:
         return np.nan, status, place, np.nan, 0
 
@@ -259,23 +286,35 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
         rate[i] /= scale[index[i]]
 
     t, trial, gradient, residual, step = np.zeros(n), np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
-    hessian, triangle, triangle_diagonal = np.empty((n, n)), np.empty((n, n)), np.empty(n)
-    value = _cumulant(t, p, variance, index, rate, copies, edge, square, mean_edge, root, own, shift, work, factor,
-                      inverse_diagonal, mu)  # fmt: skip
-    error = np.inf
+    hessian, diagonal = np.empty((n, n)), np.empty(n)
+    value = _cumulant(t, p, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+                      factor, inverse_diagonal, mu)  # fmt: skip
+    error, polished = np.inf, 0
     for steps in range(MAX_STEPS):
-        _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, root, work, factor, inverse_diagonal,
+        _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal,
                      mu, tilted, gradient, hessian)  # fmt: skip
-        logdet = _cholesky(hessian, triangle, triangle_diagonal)
-        if not logdet < np.inf:
-            return np.nan, DEGENERATE, -1, error, steps
         error = 0.0
         for j in range(n):
             residual[j] = p[j] - gradient[j]
             error = max(error, abs(residual[j]) / math.sqrt(hessian[j, j]))
-        if error <= TOLERANCE:
-            return value - 0.5 * logdet + constant, CONVERGED, -1, error, steps
-        _substitute(triangle, triangle_diagonal, residual, step)
+        logdet = _cholesky(hessian, diagonal)
+        ridge = RIDGE
+        while not logdet < np.inf and ridge < 1.0:
+            # far from the solution K'' may fail by its rounding: any positive definite matrix leads downhill
+            _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor,
+                         inverse_diagonal, mu, tilted, gradient, hessian)  # fmt: skip
+            for j in range(n):
+                hessian[j, j] *= 1.0 + ridge
+            logdet = _cholesky(hessian, diagonal)
+            ridge *= 100.0
+        if not logdet < np.inf or (ridge > RIDGE and (steps == 0 or error <= ROUNDED)):
+            return np.nan, DEGENERATE, -1, error, steps
+        result = value - 0.5 * logdet + constant
+        polished += error <= ROUNDED
+        if error <= TOLERANCE or polished > POLISH:
+            return result, CONVERGED, -1, error, steps
+        step[:] = residual
+        _substitute(hessian, diagonal, step)
         slope = 0.0
         for j in range(n):
             slope += step[j] * residual[j]
@@ -283,13 +322,15 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
         while True:
             for j in range(n):
                 trial[j] = t[j] + length * step[j]
-            new = _cumulant(trial, p, variance, index, rate, copies, edge, square, mean_edge, root, own, shift, work,
-                            factor, inverse_diagonal, mu)  # fmt: skip
+            new = _cumulant(trial, p, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift,
+                            solution, factor, inverse_diagonal, mu)  # fmt: skip
             # the last steps change the value by less than its rounding
             if new <= value - 1e-4 * length * slope + 1e-13 * (1.0 + abs(value)):
                 break
             length *= 0.5
             if length < 1e-10:
+                if error <= ROUNDED:
+                    return result, CONVERGED, -1, error, steps
                 return np.nan, STUCK, -1, error, steps
         value = new
         for j in range(n):
