@@ -48,16 +48,14 @@ def operator_for(
     ValueError
         If a dipole row has no usable components (see `DipoleMeasurements.components`).
     """
-    operator = _operator_at_median(record)
-    return replace(operator, energy=energy_response_for(record)) if energy_spread else operator
-
-
-def _operator_at_median(record: DipoleMeasurements | PowerSpectrum) -> ObservationOperator:
     if isinstance(record, DipoleMeasurements):
-        return _dipole_operator(record)
-    if record.kind == "pseudo":
-        return pseudo_operator(record)
-    return _full_sky_operator(record)
+        operator = _dipole_operator(record)
+    elif record.kind == "pseudo":
+        operator = pseudo_operator(record)
+    else:
+        operator = _full_sky_operator(record)
+    energy = energy_response_for(record) if energy_spread else EnergyResponse.delta(record.energy_tev)
+    return replace(operator, energy=energy)
 
 
 def dipole_rows(record: DipoleMeasurements) -> np.ndarray:

@@ -147,31 +147,34 @@ class ObservationOperator:
             mean = np.zeros((n_vec, n, 2)) if fixed is None else _components(fixed[1][..., 1])
             covariance = np.zeros((n_vec, n, 2, n, 2))
             covariance[:, range(n), :, range(n), :] = self._component_noise()[:, None]
-            if sky.c_ell is not None:
+            power = self._observed_power(sky)
+            if power is not None:
                 # Real and imaginary part of a_11 carry half of its variance each.
-                shared = 3.0 / (4.0 * np.pi) * self._signal(sky.c_ell, 1)[:, :, 1, :, 1]
+                shared = 3.0 / (4.0 * np.pi) * self._signal(power, 1, np.array([1]))[:, :, 0, :, 0]
                 for axis in range(2):
                     covariance[:, :, axis, :, axis] += shared
             return GaussianMoments(mean.reshape(n_vec, 2 * n), covariance.reshape(n_vec, 2 * n, 2 * n))
-        n_out = next(iter(self.response.values())).shape[1]
-        mean = np.zeros((n_vec, self.n_obs, n_out))
-        covariance = np.zeros((n_vec, self.n_obs, n_out, self.n_obs, n_out))
-        for m in self.response:
-            both_signs = 1.0 if m == 0 else 2.0
-            s = self._total(sky, m)
-            mean += both_signs * np.einsum("volol->vol", s)
-            covariance += both_signs * 2.0 * s**2
-            if fixed is not None:
-                b = fixed[m]
-                mean += both_signs * np.abs(b) ** 2
-                covariance += both_signs * 4.0 * np.einsum("vol,volpk,vpk->volpk", b.conj(), s, b).real
         ell = self.summary.ell
+        mean = np.zeros((n_vec, self.n_obs, ell.size))
+        covariance = np.zeros((n_vec, self.n_obs, ell.size, self.n_obs, ell.size))
+        power = self._observed_power(sky)
+        for m in self.response:
+            first = int(np.searchsorted(ell, m))
+            if first == ell.size:
+                continue
+            both_signs = 1.0 if m == 0 else 2.0
+            s = self._total(power, m, ell[first:])
+            mean[:, :, first:] += both_signs * np.einsum("volol->vol", s)
+            block = 2.0 * s**2
+            if fixed is not None:
+                b = fixed[m][..., ell[first:]]
+                mean[:, :, first:] += both_signs * np.abs(b) ** 2
+                block = block + 4.0 * (b.conj()[..., None, None] * s * b[:, None, None]).real
+            covariance[:, :, first:, :, first:] += both_signs * block
         scale = 1.0 / (2.0 * ell + 1.0)
+        covariance *= scale[:, None, None] * scale
         n_data = self.n_obs * ell.size
-        picked = covariance[:, :, ell][:, :, :, :, ell] * scale[:, None, None] * scale
-        return GaussianMoments(
-            (mean[:, :, ell] * scale).reshape(n_vec, n_data), picked.reshape(n_vec, n_data, n_data)
-        )
+        return GaussianMoments((mean * scale).reshape(n_vec, n_data), covariance.reshape(n_vec, n_data, n_data))
 
     def observe(self, alm: ComplexArray) -> FloatArray:
         """Return the data of one given sky without noise, shape (..., n_data), for alm (..., n_rig, n_alm)."""
@@ -371,14 +374,21 @@ class ObservationOperator:
             observed[m] = (response[:, :, m : stop + 1] @ column[..., None])[..., 0]
         return observed
 
-    def _total(self, sky: TrueSky, m: int) -> FloatArray:
-        """S_m, signal and noise, shape (n_vec, n_obs, l_out, n_obs, l_out)."""
-        n_out = self.response[m].shape[1]
-        total = np.zeros((sky.n_vec, self.n_obs, n_out, self.n_obs, n_out))
-        if sky.c_ell is not None:
-            total += self._signal(sky.c_ell, m)
+    def _observed_power(self, sky: TrueSky) -> FloatArray | None:
+        """Power of the isotropic part between observations, averaged over energies, (n_vec, n_obs, n_obs, l_in)."""
+        if sky.c_ell is None:
+            return None
+        w = self.energy.weights
+        return np.einsum("oa,vabk,pb->vopk", w, sky.c_ell[..., : self.lmax + 1], w, optimize=True)
+
+    def _total(self, power: FloatArray | None, m: int, rows: NDArray[np.int64]) -> FloatArray:
+        """S_m, signal and noise, at the observed multipoles `rows`, shape (n_vec, n_obs, l_out, n_obs, l_out)."""
+        n_vec = 1 if power is None else power.shape[0]
+        total = np.zeros((n_vec, self.n_obs, rows.size, self.n_obs, rows.size))
+        if power is not None:
+            total += self._signal(power, m, rows)
         for obs in range(self.n_obs):
-            total[:, obs, :, obs, :] += self.noise[m][obs]
+            total[:, obs, :, obs, :] += self.noise[m][obs][np.ix_(rows, rows)]
         return total
 
     def _component_noise(self) -> FloatArray:
@@ -399,23 +409,22 @@ class ObservationOperator:
                 remedy="Take fewer directions or parameter vectors, or draw maps.",
             )
         covariance = np.zeros((n_vec, self.n_obs, n_pix, self.n_obs, n_pix))
+        power = self._observed_power(sky)
         for m, response in self.response.items():
+            rows = np.arange(m, response.shape[1])
             # Real and imaginary part of a_lm carry half of its variance each.
-            y = pixels.functions(m, response.shape[1] - 1) * (1.0 if m == 0 else np.sqrt(0.5))
-            total = self._total(sky, m)
+            y = pixels.functions(m, response.shape[1] - 1)[:, rows] * (1.0 if m == 0 else np.sqrt(0.5))
+            total = self._total(power, m, rows)
             for part in (y.real, y.imag):
                 covariance += np.einsum("il,volpk,jk->voipj", part, total, part, optimize=True)
         mean = np.zeros((n_vec, n_data)) if fixed is None else self._summarise(fixed)
         return GaussianMoments(mean, covariance.reshape(n_vec, n_data, n_data))
 
-    def _signal(self, c_ell: FloatArray, m: int) -> FloatArray:
+    def _signal(self, power: FloatArray, m: int, rows: NDArray[np.int64]) -> FloatArray:
         """R_m C R_m^T between all observations, shape (n_vec, n_obs, l_out, n_obs, l_out)."""
-        response = self.response[m]
-        stop = min(self.lmax, c_ell.shape[-1] - 1)
-        w = self.energy.weights
-        seen = np.einsum("oa,vabk,pb->vopk", w, c_ell[..., m : stop + 1], w, optimize=True)
-        part = response[:, :, m : stop + 1]
-        return np.einsum("olk,vopk,pjk->volpj", part, seen, part, optimize=True)
+        part = self.response[m][:, rows, m : power.shape[-1]]
+        left = part[:, None] * power[:, :, :, None, m:]
+        return np.swapaxes(left @ np.swapaxes(part, 1, 2), 2, 3)
 
     def _summarise(self, observed: Mapping[int, ComplexArray]) -> FloatArray:
         if isinstance(self.summary, Components):
