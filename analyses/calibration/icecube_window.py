@@ -109,7 +109,7 @@ class MapSky:
     Attributes
     ----------
     alm : ndarray of complex, shape (n_alm,)
-        To l = MAP_LMAX, without m = 0, in healpy order.
+        Without m = 0, in healpy order.
     noise : ndarray, shape (m, l, l')
         Covariance of the noise of `alm`, its smoothing undone.
     """
@@ -118,13 +118,13 @@ class MapSky:
     noise: np.ndarray
 
 
-def read_map(path: Path) -> MapSky:
+def read_map(path: Path, lmax: int = MAP_LMAX) -> MapSky:
     """Return the sky of a HEALPix file with the columns RELINT and FLAG (-1 where there is no map)."""
     intensity, flag = hp.read_map(path, field=(0, 2), dtype=np.float64)
     intensity = np.where(flag >= 0, intensity, 0.0)
-    alm = hp.resize_alm(hp.map2alm(intensity, lmax=60, iter=3), 60, 60, MAP_LMAX, MAP_LMAX)
-    alm = hp.almxfl(alm, 1.0 / top_hat_window(DISC, MAP_LMAX))
-    _, m = hp.Alm.getlm(MAP_LMAX)
+    alm = hp.resize_alm(hp.map2alm(intensity, lmax=60, iter=3), 60, 60, lmax, lmax)
+    alm = hp.almxfl(alm, 1.0 / top_hat_window(DISC, lmax))
+    _, m = hp.Alm.getlm(lmax)
     alm[m == 0] = 0.0
     table = load_table("hawc-icecube-2019-noise")
     good = np.isfinite(table["sigma"])
@@ -132,7 +132,7 @@ def read_map(path: Path) -> MapSky:
     disc = 2.0 * np.pi * (1.0 - np.cos(DISC.to_value(u.rad)))
     variance = np.asarray(table["sigma"])[good] ** 2 * disc
     noise = band_coupling(
-        -90 * u.deg, float(table["dec_max"][-1]) * u.deg, MAP_LMAX, filtered=True,
+        -90 * u.deg, float(table["dec_max"][-1]) * u.deg, lmax, filtered=True,
         weight=lambda s: np.interp(np.degrees(np.arcsin(s)), dec, variance),
     )  # fmt: skip
     return MapSky(alm, noise)
