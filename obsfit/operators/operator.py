@@ -365,14 +365,19 @@ class ObservationOperator:
     def _respond(self, alm: ComplexArray) -> dict[int, ComplexArray]:
         """Observed a_lm for each m, shape (..., n_obs, l_out), of true a_lm (..., n_rig, n_alm)."""
         lmax = alm_lmax(alm.shape[-1])
-        averaged = self.energy.weights @ alm
         observed = {}
         for m, response in self.response.items():
             stop = min(lmax, self.lmax)
             start = alm_index(lmax, m, m)
-            column = averaged[..., start : start + stop - m + 1]
-            observed[m] = (response[:, :, m : stop + 1] @ column[..., None])[..., 0]
+            column = self._averaged(alm[..., start : start + stop - m + 1])
+            observed[m] = np.einsum("olk,...ok->...ol", response[:, :, m : stop + 1], column, optimize=True)
         return observed
+
+    def _averaged(self, values: ComplexArray) -> ComplexArray:
+        """Values of each observation, shape (..., n_obs, k), of values at the rigidities (..., n_rig, k)."""
+        if self.energy.is_delta:
+            return values[..., np.argmax(self.energy.weights, axis=1), :]
+        return self.energy.weights @ values
 
     def _observed_power(self, sky: TrueSky) -> FloatArray | None:
         """Power of the isotropic part between observations, averaged over energies, (n_vec, n_obs, n_obs, l_in)."""
