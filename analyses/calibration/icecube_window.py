@@ -332,7 +332,7 @@ def comparisons(
         ),
         Comparison(
             "declination cut preferred by the bands", CUT_DEG, cut[0], "deg",
-            note=f"error {cut[1]:.1f} deg with a power law for the counts; the programs of the analysis cut at -25",
+            note=f"error {cut[1]:.1f} deg if counts follow a power of |sin dec|, which they need not near the edge",
             source="public programs of the collaboration",
         ),
         Comparison(
@@ -394,8 +394,9 @@ def make(context: Context) -> FigureEntry:
         comparisons=comparisons(table, closed, filtered, fold, (cut, cut_error)),
         deviations=(
             "The weight is not in the paper. That it is the background counts over their mean below -25 degrees is "
-            "taken from public programs of the collaboration; the bands and the map confirm cut, normalisation and "
-            "the number of events, none of which was adjusted to the map.",
+            "taken from public programs of members of the collaboration, one of which draws the same multipoles at "
+            "the same energies (see the table icecube-2025-window). The bands and the map confirm normalisation, cut "
+            "and number of events, none of which was adjusted to the map.",
             "At 13 TeV the isotropic band and the map disagree on the exponent by two standard deviations; the error "
             "is enlarged for it. True counts need not follow a power of the sine of declination.",
             "The map is of 10 TeV and the data are of 13 and 24 TeV. At l = 20 of 13 TeV the power of the map is "
