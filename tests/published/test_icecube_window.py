@@ -179,6 +179,12 @@ def test_the_map_finds_the_cut_and_the_exponents(analysis, sky):
             assert scatter[energy, cut] > 1.25 * scatter[energy, -25.0]
 
 
+def test_the_shipped_exponents_at_13_and_24_tev_are_those_of_bands_and_map(analysis, sky):
+    shipped, made = load_table("icecube-2025-window")[:2], analysis.calibration(sky)[:2]
+    for name in ("exponent", "exponent_error", "exponent_signal", "exponent_signal_error"):
+        np.testing.assert_allclose(shipped[name], made[name], atol=0.006)
+
+
 def test_folding_by_the_operator_is_folding_on_pixels(analysis, sky, map_path):
     """The same through masks, ring means and anafast on the map's own pixels; 2 % for them, 5 % at l = 11."""
     intensity, flag = hp.read_map(map_path, field=(0, 2), dtype=np.float64)
