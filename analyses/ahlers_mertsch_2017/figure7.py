@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import astropy.units as u
@@ -15,15 +15,17 @@ from matplotlib.patches import Patch
 from obsfit_models.relative_diffusion import power_ratio
 
 import obsfit
+from obsfit.errors import DataFormatError
+from obsfit.ingest.maps import load_map
 from obsfit.operators import ObservationOperator
 from obsfit.operators.operator import Power
+from obsfit.operators.pseudo import pixel_band
 from obsfit.plot.products import write_table
 from obsfit.plot.report import DataSource, FigureEntry, compare
 from obsfit.plot.runner import Context
 from obsfit.plot.spectra import folded_interval, isotropic_sky, scale_folded
 from obsfit.plot.style import COLOURS, new_figure, save, styled
-from obsfit.provenance import sha256
-from obsfit.records import PowerSpectrum
+from obsfit.records import PowerSpectrum, SkyMap
 from obsfit.sky import band_coupling
 
 KEY = "am17-figure7"
@@ -39,6 +41,7 @@ USER_FILES = {
 }
 
 LMAX = 30
+NSIDE = 64
 SUBTRACTED = 3
 EXPONENT = 0.5
 SCALED_FROM, SCALED_TO = 4, 20
@@ -50,24 +53,19 @@ LIMITS = {"icecube": (2e-13, 3e-5), "hawc": (2e-12, 6e-5)}
 ASTRA = {"icecube": (1.5e11, 0.3), "hawc": (4.9e10, 0.7)}
 
 
-@dataclass(frozen=True)
-class Map:
-    """Relative intensity of a healpix map, and the flag of each pixel: negative where there is no datum."""
+def read_map(path: Path) -> SkyMap:
+    """Return the map of relative intensity from which the spectra were made."""
+    sky = load_map(path, column="RELINT")
+    if sky.nside != NSIDE:
+        raise DataFormatError(f"has nside {sky.nside}", path=path, expected=f"the map of nside {NSIDE}")
+    return sky
 
-    delta_i: np.ndarray
-    flag: np.ndarray
 
-    @classmethod
-    def read(cls, path: Path) -> Map:
-        """Return the map of a healpix file with the columns RELINT, SIGNIF and FLAG."""
-        delta_i, flag = hp.read_map(path, field=(0, 2), dtype=np.float64)
-        return cls(delta_i, flag)
-
-    def band(self, dec_min_rad: float, dec_max_rad: float) -> np.ndarray:
-        """Return which pixels lie inside a declination band and hold data."""
-        colatitude = hp.pix2ang(hp.get_nside(self.delta_i), np.arange(self.delta_i.size))[0]
-        dec = 0.5 * np.pi - colatitude
-        return (dec > dec_min_rad) & (dec < dec_max_rad) & (self.flag >= 0)
+def pixels_within(sky: SkyMap, dec_min_rad: float, dec_max_rad: float) -> np.ndarray:
+    """Return which pixels lie inside a declination band and hold data."""
+    dec = 0.5 * np.pi - hp.pix2ang(sky.nside, np.arange(sky.delta_i.size))[0]
+    # A ring lies on the cut at -30 degrees: it must not hang on the last bit.
+    return (dec > dec_min_rad - 1e-9) & (dec < dec_max_rad + 1e-9) & np.isfinite(sky.delta_i)
 
 
 def without_ring_means(delta_i: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -96,9 +94,9 @@ def without_low_multipoles(delta_i: np.ndarray, inside: np.ndarray, lmax: int = 
     return rest
 
 
-def map_power(sky: Map, record: PowerSpectrum, *, subtract: bool) -> np.ndarray:
+def map_power(sky: SkyMap, record: PowerSpectrum, *, subtract: bool) -> np.ndarray:
     """Return the pseudo-power of the band of a record, at its multipoles, from the map."""
-    inside = sky.band(record.dec_min_rad, record.dec_max_rad)
+    inside = pixels_within(sky, record.dec_min_rad, record.dec_max_rad)
     values = without_ring_means(sky.delta_i, inside)
     if subtract:
         values = without_ring_means(without_low_multipoles(values, inside), inside)
@@ -114,25 +112,26 @@ def subtracting(
     :math:`F = 1 - T_{\cdot L} (T_{LL})^{-1} P_L`, L the fitted multipoles: no power is left at them.
     """
     last = int(record.ell[-1])
-    coupling = band_coupling(record.dec_min_rad * u.rad, record.dec_max_rad * u.rad, last, filtered=True)
+    low, high = pixel_band(record.dec_min_rad, record.dec_max_rad, NSIDE) * u.rad
+    coupling = band_coupling(low, high, last, filtered=True)
     response, noise = dict(operator.response), dict(operator.noise)
     for m in range(1, lmax + 1):
-        low = slice(m, lmax + 1)
+        fitted = slice(m, lmax + 1)
         step = np.eye(last + 1)
-        step[:, low] -= np.linalg.solve(coupling[m][low, low], coupling[m][low]).T
+        step[:, fitted] -= np.linalg.solve(coupling[m][fitted, fitted], coupling[m][fitted]).T
         response[m] = step @ operator.response[m]
         noise[m] = step @ operator.noise[m] @ step.T
     return replace(operator, response=response, noise=noise, summary=Power(record.ell[record.ell > lmax]))
 
 
-def numbers(record: PowerSpectrum, sky: Map | None, *, cut: bool) -> tuple[Table, float]:
+def numbers(record: PowerSpectrum, sky: SkyMap | None, *, cut: bool) -> tuple[Table, float]:
     """Return one row per multipole of a spectrum, and the dipole power of the folded model.
 
     Parameters
     ----------
     record : PowerSpectrum
         A pseudo-spectrum.
-    sky : Map or None
+    sky : SkyMap or None
         Its map, if there is one.
     cut : bool
         Whether the window is the band of the record with unit weight, so that a subtraction can be folded.
@@ -266,7 +265,7 @@ def notes(
     if "map" not in context.user_files:
         found.append(
             "The subtraction needs the map itself, which is not part of the package: needs file, "
-            f"{USER_FILES['map']}, a healpix file with the columns RELINT, SIGNIF and FLAG. Without it only what "
+            f"{USER_FILES['map']}, a HEALPix file of nside 64 with the column RELINT. Without it only what "
             "the model expects after the subtraction is drawn."
         )
     found.append(
@@ -288,8 +287,7 @@ def notes(
     found += [
         "The amplitude of the model is free: it is brought to the points before the subtraction at l = "
         f"{SCALED_FROM} to {SCALED_TO}, where the leakage of the strong l = 1 to 3 counts as well. The papers draw no "
-        "model here. The response to energy is the spread of IceCube's bins in the IceCube band and the median energy "
-        "in the HAWC band; the model is the same at all energies.",
+        "model here. The model is the same at all energies, so that the spread of energies changes nothing.",
         "The grey bands come from the noise of the map, with m = 0 removed as in the data. Scrambled maps of the "
         "published analyses keep m = 0: the published upper edges of IceCube at 24 TeV are "
         f"{_ratio(twelve_years, 0):.1f} times ours for filtered noise at l = 1 and {_ratio(twelve_years, 6):.2f} "
@@ -316,15 +314,14 @@ def make(context: Context) -> FigureEntry:
     }
     twelve = obsfit.load_spectrum("icecube-2025", energy=TWELVE_YEARS * u.TeV)
     path = context.user_files.get("map")
-    sky = None if path is None else Map.read(path)
+    sky = None if path is None else read_map(path)
     own = {
         name: obsfit.load_spectrum(file).select(1, LMAX)
         for name, file in context.user_files.items()
         if name != "map"
     }
-    sources = [DataSource.of(record.provenance) for record in (records["icecube"], twelve, *own.values())]
-    if path is not None:
-        sources.append(DataSource(path.stem, sha256(path), str(path)))
+    used = (records["icecube"], twelve, *own.values(), *([] if sky is None else [sky]))
+    sources = [DataSource.of(record.provenance) for record in used]
     made = {field: numbers(record, sky, cut=True) for field, record in records.items()}
     tables = {field: table for field, (table, _) in made.items()}
     twelve_table, _ = numbers(twelve, None, cut=False)

@@ -184,6 +184,21 @@ def test_a_file_of_the_user_is_handed_over_and_its_change_is_seen(checkout):
     assert "points to no file" in run(checkout, environment={"OBSFIT_TEST_POINTS": "/none"})[0].error
 
 
+def test_a_file_of_the_user_may_lie_in_a_folder_that_a_variable_names(checkout):
+    folder = checkout / "sources"
+    (folder / "maps").mkdir(parents=True)
+    program = checkout / "analyses" / "paper" / "figure2.py"
+    program.write_text(program.read_text().replace("OBSFIT_TEST_POINTS", "OBSFIT_TEST_SOURCES/maps/one.fits"))
+    variable = {"OBSFIT_TEST_SOURCES": str(folder)}
+    # The folder may hold other files only: that is no error.
+    assert run(checkout, environment=variable)[0].deviations == ()
+    (folder / "maps" / "one.fits").write_text("1")
+    assert run(checkout, environment=variable)[0].deviations == (str((folder / "maps" / "one.fits").resolve()),)
+    assert calls(checkout) == 2
+    run(checkout, environment=variable)
+    assert calls(checkout) == 2
+
+
 def test_a_failing_figure_is_recorded_and_the_others_are_made(checkout):
     write(checkout / "analyses" / "paper", "one", "raise ValueError('bad <b>number</b>')", name="figure2")
     entries = run(checkout)
