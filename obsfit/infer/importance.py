@@ -1,0 +1,412 @@
+"""Posteriors of few parameters by adaptive importance sampling: weighted samples and the evidence, no chain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.special import gammaln, logsumexp, ndtr, ndtri
+
+from obsfit.errors import ConvergenceError, ObsfitError
+from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
+
+logger = logging.getLogger(__name__)
+
+NU = 5.0
+# Quantiles of the prior are kept this far from 0 and 1, where its quantile function may return infinity.
+EDGE = 1e-15
+PRIOR_DRAWS = 100
+LAPLACE_DRAWS = 200
+COMPONENTS = 4
+# Proposals are fitted to the posterior to this power: too wide a proposal costs little, too narrow a one misses tails.
+HEAT = 0.6
+# A proposal is fitted anew if fewer of its draws are effective; less and less is asked of later ones.
+EFFICIENCY = 0.4
+PATIENCE = 0.7
+
+
+class Target(Protocol):
+    """What can be sampled: parameters with their priors, and a vectorised log posterior density."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters in the order of the columns of theta."""
+
+    def log_prob(self, theta: FloatArray) -> FloatArray:
+        """Log posterior density, shape (n_vec,), for theta (n_vec, n_par)."""
+
+
+@dataclass(frozen=True)
+class WeightedSamples:
+    """Weighted samples of a posterior.
+
+    Attributes
+    ----------
+    names : tuple of str, length n_par
+        Parameters.
+    theta : ndarray, shape (n, n_par)
+        Samples.
+    weight : ndarray, shape (n,)
+        Sums to one.
+    log_prob : ndarray, shape (n,)
+        Log posterior density, not normalised; -inf where the weight is zero.
+    maximum : ndarray, shape (n_par,)
+        The vector of the largest posterior density, with the prior as its measure, that was met.
+    effective_size : float
+        One over the sum of the squared weights.
+    log_evidence, log_evidence_error : float
+        Natural logarithm of the integral of prior times likelihood, and its standard error.
+    evaluations : int
+        Calls of the posterior, counted by vectors, the search for the maximum included.
+    """
+
+    names: tuple[str, ...]
+    theta: FloatArray
+    weight: FloatArray
+    log_prob: FloatArray
+    maximum: FloatArray
+    effective_size: float
+    log_evidence: float
+    log_evidence_error: float
+    evaluations: int
+
+    def mean(self) -> FloatArray:
+        """Posterior mean, shape (n_par,)."""
+        return self.weight @ self.theta
+
+    def covariance(self) -> FloatArray:
+        """Posterior covariance, shape (n_par, n_par)."""
+        offset = self.theta - self.mean()
+        return (self.weight[:, None] * offset).T @ offset
+
+    def quantile(self, levels: float | Sequence[float]) -> FloatArray:
+        """Posterior quantiles of each parameter, shape (..., n_par), at levels of any shape in [0, 1]."""
+        found = []
+        for column in self.theta.T:
+            order = np.argsort(column)
+            # Each sample stands at the middle of the step that it makes.
+            below = np.cumsum(self.weight[order]) - 0.5 * self.weight[order]
+            found.append(np.interp(levels, below, column[order]))
+        return np.stack(found, axis=-1)
+
+    def rank(self, truth: FloatArray) -> FloatArray:
+        """Posterior probability that each parameter is below `truth`, both of shape (n_par,)."""
+        return self.weight @ (self.theta < truth)
+
+    def resample(self, size: int, *, rng: np.random.Generator) -> FloatArray:
+        """Return samples of equal weight, with repetitions, shape (size, n_par)."""
+        return self.theta[rng.choice(len(self.theta), size=size, p=self.weight)]
+
+
+def run_importance(
+    posterior: Target,
+    *,
+    rng: np.random.Generator,
+    effective_size: float = 400.0,
+    max_evaluations: int = 6000,
+) -> WeightedSamples:
+    r"""Return weighted samples of a posterior of few parameters (up to about eight), and its evidence.
+
+    Parameters are mapped to :math:`z = \Phi^{-1}(F(\theta))` with the distribution functions F of their priors, so
+    that the prior is a standard normal law and has no edges. Newton steps from the best of some draws of the prior
+    lead to the maximum, whose curvature gives the first proposal, a multivariate t of five degrees of freedom. Each
+    later proposal is a mixture of such laws fitted to the weighted draws of all before (population Monte Carlo with
+    Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened. Only the draws of the last
+    proposal, which was fitted without them, are returned, weighted by posterior over proposal, when
+
+    .. math:: \mathrm{ESS} = \Big(\sum_i w_i\Big)^2 \Big/ \sum_i w_i^2
+
+    is what was asked for. Well-separated maxima are not searched for: those that the draws of the prior miss are
+    missed.
+
+    Parameters
+    ----------
+    posterior : Target
+        For example `obsfit.Posterior`; evaluated on many vectors at once.
+    rng : numpy.random.Generator
+        Source of all draws.
+    effective_size : float
+        Effective number of samples at which to stop.
+    max_evaluations : int
+        Vectors at which to give up. Posteriors that are nearly normal take about 1000.
+
+    Returns
+    -------
+    WeightedSamples
+
+    Raises
+    ------
+    ConvergenceError
+        If the effective size is not reached; the message carries the numbers.
+    ObsfitError
+        If the posterior vanishes at all draws of the prior.
+    """
+    target = _NormalPrior(posterior)
+    rounds = _Rounds(target, rng)
+    n_par = len(posterior.parameters)
+    rounds.draw(_Mixture(np.ones(1), np.zeros((1, n_par)), np.eye(n_par)[None], np.inf), PRIOR_DRAWS)
+    if not np.isfinite(rounds.value).any():
+        raise ObsfitError(
+            f"the posterior vanishes at {PRIOR_DRAWS} draws of the prior",
+            expected="parameters inside the prior at which the model and the likelihood are defined",
+            remedy="Check the priors and the range of validity of the model.",
+        )
+    centre, covariance = _laplace(target, rounds.z[np.argmax(rounds.value)])
+    rounds.draw(_Mixture(np.ones(1), centre[None], covariance[None], NU), LAPLACE_DRAWS)
+    components, wanted_efficiency = 1, EFFICIENCY
+    while True:
+        proposal = rounds.fitted(components)
+        components = COMPONENTS
+        own, reached = 0, 0.0
+        expected = np.clip(rounds.effective_size() / len(rounds.z), 0.2, 0.8)
+        while own == 0 or reached / own >= wanted_efficiency:
+            number = int(np.clip(1.1 * (effective_size - reached) / expected, 150, 300 if own == 0 else 1000))
+            if target.evaluations + number > max_evaluations:
+                raise ConvergenceError(
+                    f"effective sample size {reached:.0f} after {target.evaluations} evaluations",
+                    expected=f"{effective_size:.0f} within {max_evaluations}",
+                    remedy="Raise max_evaluations, or use run_emcee: the posterior may be far from normal, or have "
+                    "several maxima.",
+                )
+            rounds.draw(proposal, number)
+            own += number
+            log_weight = rounds.value[-own:] - proposal.log_density(rounds.z[-own:])
+            weight = np.exp(log_weight - logsumexp(log_weight))
+            reached = float(1.0 / np.sum(weight**2))
+            expected = max(reached / own, 0.1)
+            logger.debug("%d evaluations: %.0f of %d draws effective", target.evaluations, reached, own)
+            if reached >= effective_size:
+                return WeightedSamples(
+                    tuple(p.name for p in posterior.parameters),
+                    target.to_theta(rounds.z[-own:]),
+                    weight,
+                    rounds.value[-own:] + target.log_measure(rounds.z[-own:]),
+                    target.to_theta(rounds.z[[np.argmax(rounds.value)]])[0],
+                    reached,
+                    float(logsumexp(log_weight) - np.log(own)),
+                    float(np.sqrt(max(1.0 / reached - 1.0 / own, 0.0))),
+                    target.evaluations,
+                )
+        wanted_efficiency *= PATIENCE
+
+
+class _NormalPrior:
+    """A posterior as a density of z, in which the prior is a standard normal law; counts its evaluations."""
+
+    def __init__(self, posterior: Target) -> None:
+        self._posterior = posterior
+        self._densities = [log_density(p.prior) for p in posterior.parameters]
+        self.n_par = len(posterior.parameters)
+        self.evaluations = 0
+
+    def to_theta(self, z: FloatArray) -> FloatArray:
+        quantile = np.clip(ndtr(z), EDGE, 1.0 - EDGE)
+        return np.column_stack(
+            [p.prior.ppf(column) for p, column in zip(self._posterior.parameters, quantile.T, strict=True)]
+        )
+
+    def from_theta(self, theta: FloatArray) -> FloatArray:
+        quantile = [p.prior.cdf(column) for p, column in zip(self._posterior.parameters, theta.T, strict=True)]
+        return ndtri(np.clip(np.column_stack(quantile), EDGE, 1.0 - EDGE))
+
+    def log_measure(self, z: FloatArray) -> FloatArray:
+        """Log of the density of theta over that of z, shape (n,)."""
+        return sum_densities(self._densities, self.to_theta(z)) - _log_normal(z)
+
+    def __call__(self, z: FloatArray) -> FloatArray:
+        theta = self.to_theta(z)
+        self.evaluations += len(theta)
+        value = self._posterior.log_prob(theta)
+        inside = np.isfinite(value)
+        found = np.full(len(z), -np.inf)
+        prior = sum_densities(self._densities, theta[inside])
+        found[inside] = value[inside] - prior + _log_normal(z[inside])
+        return found
+
+
+def _log_normal(z: FloatArray) -> FloatArray:
+    return -0.5 * np.sum(z**2, axis=1) - 0.5 * z.shape[1] * np.log(2.0 * np.pi)
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Mixture of multivariate t laws; of normal laws for infinitely many degrees of freedom."""
+
+    share: FloatArray
+    centre: FloatArray
+    scale: FloatArray
+    nu: float
+
+    def distances(self, z: FloatArray) -> FloatArray:
+        """Squared distance of each sample from each centre, shape (n, k)."""
+        root = np.linalg.cholesky(self.scale)
+        offset = z[None] - self.centre[:, None]
+        return np.sum(np.linalg.solve(root, np.swapaxes(offset, 1, 2)) ** 2, axis=1).T
+
+    def log_parts(self, z: FloatArray) -> FloatArray:
+        """Log of share times density of each component, shape (n, k)."""
+        d = z.shape[1]
+        half = 0.5 * np.linalg.slogdet(self.scale)[1]
+        squared = self.distances(z)
+        if np.isinf(self.nu):
+            return np.log(self.share) - half - 0.5 * d * np.log(2.0 * np.pi) - 0.5 * squared
+        nu = self.nu
+        constant = gammaln(0.5 * (nu + d)) - gammaln(0.5 * nu) - 0.5 * d * np.log(nu * np.pi)
+        return np.log(self.share) + constant - half - 0.5 * (nu + d) * np.log1p(squared / nu)
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        return np.asarray(logsumexp(self.log_parts(z), axis=1))
+
+    def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray:
+        which = rng.choice(self.share.size, size=size, p=self.share)
+        normal = rng.normal(size=(size, self.centre.shape[1]))
+        stretch = np.ones(size) if np.isinf(self.nu) else np.sqrt(self.nu / rng.chisquare(self.nu, size=size))
+        root = np.linalg.cholesky(self.scale)[which]
+        return self.centre[which] + stretch[:, None] * np.einsum("nij,nj->ni", root, normal)
+
+
+class _Rounds:
+    """All draws of all proposals so far, and the weights that they have together."""
+
+    def __init__(self, target: _NormalPrior, rng: np.random.Generator) -> None:
+        self._target, self._rng = target, rng
+        self._proposals: list[_Mixture] = []
+        self._counts: list[int] = []
+        self.z = np.empty((0, target.n_par))
+        self.value = np.empty(0)
+
+    def draw(self, proposal: _Mixture, number: int) -> None:
+        """Evaluate the target at draws of a proposal; consecutive draws of one proposal count as one round."""
+        drawn = proposal.draw(number, rng=self._rng)
+        self.z = np.concatenate([self.z, drawn])
+        self.value = np.concatenate([self.value, self._target(drawn)])
+        if self._proposals and self._proposals[-1] is proposal:
+            self._counts[-1] += number
+        else:
+            self._proposals.append(proposal)
+            self._counts.append(number)
+
+    def _log_mixture(self) -> FloatArray:
+        """Log density of the mixture of all proposals by their numbers of draws, at all draws."""
+        share = np.array(self._counts) / sum(self._counts)
+        log_q = np.stack([proposal.log_density(self.z) for proposal in self._proposals])
+        return np.asarray(logsumexp(log_q, axis=0, b=share[:, None]))
+
+    def effective_size(self) -> float:
+        """Effective number of all draws."""
+        log_weight = self.value - self._log_mixture()
+        return float(np.exp(2.0 * logsumexp(log_weight) - logsumexp(2.0 * log_weight)))
+
+    def fitted(self, components: int) -> _Mixture:
+        """A mixture fitted to all draws."""
+        log_weight = HEAT * self.value - self._log_mixture()
+        return _fitted(self.z, _tempered(log_weight, 5.0 * self.z.shape[1] + 10.0), components, rng=self._rng)
+
+
+def _tempered(log_weight: FloatArray, least: float) -> FloatArray:
+    """Weights to a power up to one that keeps at least so many effective samples, from which to fit a covariance."""
+
+    def flattened(power: float) -> FloatArray:
+        weight = np.exp(power * (log_weight - log_weight.max()))
+        return weight / weight.sum()
+
+    low, high = 0.0, 1.0
+    if 1.0 / np.sum(flattened(1.0) ** 2) >= least:
+        return flattened(1.0)
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if 1.0 / np.sum(flattened(middle) ** 2) >= least:
+            low = middle
+        else:
+            high = middle
+    return flattened(low)
+
+
+def _fitted(
+    z: FloatArray, weight: FloatArray, components: int, *, rng: np.random.Generator, iterations: int = 20
+) -> _Mixture:
+    """The mixture of t laws that is nearest to weighted samples in relative entropy, by expectation maximisation."""
+    n_par = z.shape[1]
+    mean = weight @ z
+    offset = z - mean
+    whole = (weight[:, None] * offset).T @ offset
+    whole += 1e-10 * np.trace(whole) / n_par * np.eye(n_par)
+    if components == 1:
+        start = _Mixture(np.ones(1), mean[None], whole[None] * (NU - 2.0) / NU, NU)
+    else:
+        centres = z[rng.choice(len(z), size=components, p=weight)]
+        start = _Mixture(
+            np.full(components, 1.0 / components), centres, np.repeat(0.5 * whole[None], components, 0), NU
+        )
+    mixture = start
+    effective = 1.0 / np.sum(weight**2)
+    for _ in range(iterations):
+        parts = mixture.log_parts(z)
+        member = weight[:, None] * np.exp(parts - logsumexp(parts, axis=1, keepdims=True))
+        share = member.sum(0)
+        # A component needs samples of its own for its covariance.
+        kept = share * effective >= n_par + 2.0
+        if not kept.any():
+            break
+        pull = member * (NU + n_par) / (NU + mixture.distances(z))
+        member, pull, share = member[:, kept], pull[:, kept], share[kept]
+        centre = (pull.T @ z) / pull.sum(0)[:, None]
+        offset = z[None] - centre[:, None]
+        scale = np.einsum("nk,kni,knj->kij", pull, offset, offset) / share[:, None, None]
+        # Towards the whole, as far as few samples leave the scale uncertain; tails too thin would cost weight.
+        trust = (share * effective / (share * effective + n_par + 1.0))[:, None, None]
+        scale = trust * scale + (1.0 - trust) * whole
+        mixture = _Mixture(share / share.sum(), centre, scale, NU)
+    return mixture
+
+
+def _laplace(target: _NormalPrior, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The maximum near a point, by Newton steps, and minus the inverse of the second derivatives there."""
+    z, steps = start, np.full(start.size, 0.05)
+    shortening = np.array([1.0, 0.5, 0.2, 0.05, 0.01])
+    covariance = np.eye(start.size)
+    for _ in range(12):
+        best, gradient, curvature = _derivatives(target, z, steps)
+        # The prior alone has curvature one; where the likelihood is not concave, its size still tells the scale.
+        values, vectors = np.linalg.eigh(-curvature)
+        values = np.maximum(np.abs(values), 0.3)
+        covariance = (vectors / values) @ vectors.T
+        move = covariance @ gradient
+        steps = np.clip(0.3 * np.sqrt(np.diag(covariance)), 1e-4, 0.3)
+        if gradient @ move < 0.05:
+            break
+        move *= min(1.0, 3.0 / np.linalg.norm(move))
+        tried = z + shortening[:, None] * move
+        value = target(tried)
+        if not value.max() > best:
+            break
+        z = tried[np.argmax(value)]
+    return z, covariance
+
+
+def _derivatives(target: _NormalPrior, z: FloatArray, steps: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """Value, gradient (d,) and second derivatives (d, d) at a point, by differences over `steps` (d,)."""
+    d = z.size
+    first, second = np.triu_indices(d, 1)
+    for _ in range(20):
+        shift = np.diag(steps)
+        pair = shift[first] + shift[second]
+        value = target(z + np.concatenate([np.zeros((1, d)), shift, -shift, pair, -pair]))
+        if np.isfinite(value).all():
+            break
+        steps = 0.5 * steps
+    else:
+        raise ObsfitError(
+            "the posterior vanishes beside its best point",
+            expected="a posterior that is continuous at its maximum",
+        )
+    centre, up, down = value[0], value[1 : d + 1], value[d + 1 : 2 * d + 1]
+    both, neither = np.split(value[2 * d + 1 :], 2)
+    curvature = np.diag((up - 2.0 * centre + down) / steps**2)
+    single = up + down
+    mixed = (both + neither - single[first] - single[second] + 2.0 * centre) / (2.0 * steps[first] * steps[second])
+    curvature[first, second] = curvature[second, first] = mixed
+    return float(centre), (up - down) / (2.0 * steps), curvature

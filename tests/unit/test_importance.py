@@ -1,0 +1,152 @@
+"""Importance sampling against closed forms, sums over grids and emcee; errors in units of the claimed ones."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import obsfit
+from obsfit.errors import ConvergenceError, ObsfitError
+from obsfit.infer import Likelihood, PowerTerm, SamplerSettings
+from obsfit.infer.importance import run_importance
+from obsfit.parameters import Parameter
+
+LEVELS = (0.16, 0.5, 0.84)
+
+
+class Target:
+    def __init__(self, priors, log_likelihood):
+        self.parameters = tuple(Parameter(f"p{i}", prior) for i, prior in enumerate(priors))
+        self.calls = 0
+        self._log_likelihood = log_likelihood
+
+    def log_prob(self, theta):
+        self.calls += len(theta)
+        prior = sum(p.prior.logpdf(x) for p, x in zip(self.parameters, theta.T, strict=True))
+        with np.errstate(invalid="ignore"):
+            return prior + self._log_likelihood(theta)
+
+
+def gaussian(n, smallest):
+    """Normal prior times a tilted normal likelihood: log evidence, mean and covariance in closed form."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+    covariance = rotation @ np.diag(np.geomspace(smallest, 1.0, n) ** 2) @ rotation.T
+    centre, width = np.linspace(-1.0, 1.5, n), np.linspace(0.5, 2.0, n)
+    precision = np.linalg.inv(covariance)
+    evidence = stats.multivariate_normal(np.zeros(n), covariance + np.diag(width**2)).logpdf(centre)
+    evidence += 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+    posterior = np.linalg.inv(precision + np.diag(width**-2))
+
+    def log_likelihood(theta):
+        offset = theta - centre
+        return -0.5 * np.einsum("ni,ij,nj->n", offset, precision, offset)
+
+    target = Target([stats.norm(0, w) for w in width], log_likelihood)
+    return target, evidence, posterior @ precision @ centre, posterior
+
+
+@pytest.mark.parametrize(("n", "smallest"), [(1, 0.1), (4, 0.01), (6, 0.05)])
+def test_a_gaussian_has_its_evidence_mean_and_covariance(n, smallest):
+    """20 seeds: log evidence unbiased and scattering as claimed; means and standard deviations within 5 errors."""
+    target, evidence, mean, covariance = gaussian(n, smallest)
+    runs = [run_importance(target, rng=np.random.default_rng(seed)) for seed in range(20)]
+    pulls = np.array([(run.log_evidence - evidence) / run.log_evidence_error for run in runs])
+    assert abs(pulls.mean()) < 4 / np.sqrt(20)
+    assert 0.5 < pulls.std() < 1.6
+    sd = np.sqrt(np.diag(covariance))
+    number = 20 * 400
+    assert np.abs((np.mean([run.mean() for run in runs], axis=0) - mean) / sd).max() < 5 / np.sqrt(number)
+    found = np.mean([run.covariance() for run in runs], axis=0)
+    assert np.abs((found - covariance) / np.outer(sd, sd)).max() < 5 * np.sqrt(2 / number)
+    for run in runs:
+        assert run.effective_size >= 400
+        assert run.effective_size == pytest.approx(1 / np.sum(run.weight**2))
+        assert run.evaluations <= 2000
+        np.testing.assert_allclose(run.maximum, mean, atol=1.5 * sd.max())
+    assert target.calls == sum(run.evaluations for run in runs)
+
+
+def banana(theta):
+    """A bent ridge in p0 and p1, running into the upper edge of p1."""
+    x, y = theta[:, 0], theta[:, 1]
+    return -0.5 * ((x / 0.6) ** 2 + ((y - x**2) / 0.25) ** 2)
+
+
+def edges(theta):
+    """The maximum in a corner of the prior, and no likelihood at all beyond a line inside it."""
+    x, y = theta[:, 0], theta[:, 1]
+    return np.where(x + y > 0.3, -6.0 * x + 4.0 * y, -np.inf)
+
+
+@pytest.mark.parametrize(
+    ("log_likelihood", "priors", "grid"),
+    [
+        (banana, [stats.norm(0.2, 1.0), stats.uniform(-1.0, 2.0)], [(-4.0, 4.0), (-1.0, 1.0)]),
+        (edges, [stats.uniform(0.0, 1.0), stats.halfnorm(scale=0.7)], [(0.0, 1.0), (0.0, 5.0)]),
+    ],
+)
+def test_bent_and_bounded_posteriors_against_a_grid(log_likelihood, priors, grid):
+    """12 seeds, sums over 2000 x 2000 points: evidence, medians and 68 % edges within 5 standard errors of the mean."""
+    axes = [low + (high - low) * (np.arange(2000) + 0.5) / 2000 for low, high in grid]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    target = Target(priors, log_likelihood)
+    density = np.exp(target.log_prob(points.reshape(-1, 2))).reshape(2000, 2000)
+    evidence = density.mean() * np.prod([high - low for low, high in grid])
+    runs = [run_importance(target, rng=np.random.default_rng(seed)) for seed in range(12)]
+    error = np.mean([run.log_evidence_error for run in runs]) / np.sqrt(12)
+    assert abs(np.mean([run.log_evidence for run in runs]) - np.log(evidence)) < 5 * error
+    for axis in range(2):
+        marginal = density.sum(axis=1 - axis)
+        below = np.cumsum(marginal) / marginal.sum()
+        for level in LEVELS:
+            found = np.array([run.quantile(level)[axis] for run in runs])
+            exact = np.interp(level, below, axes[axis])
+            rank = np.interp(found, axes[axis], below)
+            assert abs(rank.mean() - level) < 5 * np.sqrt(level * (1 - level) / 400 / 12)
+            assert np.mean([run.rank(np.full(2, exact))[axis] for run in runs]) == pytest.approx(level, abs=0.05)
+    assert max(run.evaluations for run in runs) < 3000
+
+
+def test_the_fit_of_the_10_tev_spectrum_against_emcee():
+    """Relative diffusion and noise: medians and 68 % edges within 4.5 Monte Carlo errors of 900 effective samples."""
+    spectrum = obsfit.load_spectrum("hawc-icecube-2019").select(1, 30)
+    posterior = obsfit.Posterior(obsfit.load_model("relative-diffusion"), Likelihood(PowerTerm(spectrum)))
+    chain = obsfit.run_emcee(
+        posterior, rng=np.random.default_rng(1), settings=SamplerSettings(target=60.0)
+    ).samples()
+    found = run_importance(posterior, rng=np.random.default_rng(2), effective_size=900.0)
+    assert found.names == posterior.names
+    for level in LEVELS:
+        rank = (chain < found.quantile(level)).mean(axis=0)
+        assert np.abs(rank - level).max() < 4.5 * np.sqrt(level * (1 - level) * (1 / 900 + 1 / 1500))
+    np.testing.assert_allclose(found.log_prob, posterior.log_prob(found.theta), rtol=1e-9)
+    assert found.evaluations < 3000
+
+
+def test_the_same_seed_gives_the_same_samples():
+    target, *_ = gaussian(3, 0.1)
+    one, two, other = (run_importance(target, rng=np.random.default_rng(seed)) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one.theta, two.theta)
+    np.testing.assert_array_equal(one.weight, two.weight)
+    assert one.log_evidence != other.log_evidence
+
+
+def test_resampling_follows_the_weights():
+    target, _, _, covariance = gaussian(2, 0.1)
+    run = run_importance(target, rng=np.random.default_rng(7), effective_size=2000.0)
+    drawn = run.resample(20_000, rng=np.random.default_rng(8))
+    assert drawn.shape == (20_000, 2)
+    np.testing.assert_allclose(drawn.mean(0), run.mean(), atol=5 * np.sqrt(np.diag(covariance).max() / 20_000))
+
+
+def test_too_few_evaluations_are_an_error_with_its_numbers():
+    target, *_ = gaussian(4, 0.05)
+    with pytest.raises(ConvergenceError, match=r"effective sample size \d+ after \d+ evaluations") as caught:
+        run_importance(target, rng=np.random.default_rng(1), max_evaluations=700)
+    assert "400 within 700" in str(caught.value)
+    assert target.calls <= 700
+
+
+def test_a_posterior_that_vanishes_is_an_error():
+    target = Target([stats.uniform(0, 1)], lambda theta: np.full(len(theta), -np.inf))
+    with pytest.raises(ObsfitError, match="vanishes at 100 draws of the prior"):
+        run_importance(target, rng=np.random.default_rng(1))
