@@ -15,8 +15,8 @@ import numba
 import numpy as np
 
 JITTER = 1e-13  # added to the diagonal of the correlation matrix of each block: keeps its Cholesky factor real
-TOLERANCE = 1e-9  # largest |K'(t) - p| at the solution, in standard deviations of each power under the tilted law
-ROUNDED = 1e-5  # the same where rounding allows no better: after POLISH more steps, or no further descent
+TOLERANCE = 1e-10  # largest |K'(t) - p| at the solution, in standard deviations of each power under the tilted law
+ROUNDED = 1e-4  # the same where rounding allows no better: after POLISH more steps, or no further descent
 POLISH = 5
 RIDGE = 1e-12
 MAX_STEPS = 2000  # far tails take many
