@@ -38,8 +38,10 @@ BY_FIELD = "hawc-icecube-2019-by-field"
 # IceCube alone below -30 deg, HAWC alone above -20 deg; the first sets the scale of amplitudes.
 BANDS = {"IceCube": (-90.0, -30.0), "HAWC": (-20.0, 64.0)}
 DISC = 5.0 * u.deg
-LMAX, LMAX_FULL, REPORT = 30, 40, 20
-PRIOR = SkyPrior(low=1e-12, high=1e-4, amplitude_scatter=0.1, noise_scatter=0.5)
+# Of the true sky (and in full runs), of the data, and of what is shown.
+LMAX, LMAX_FULL, LMAX_DATA, REPORT = 36, 44, 24, 20
+# From the white noise of IceCube on.
+PRIOR = SkyPrior(low=1e-11, high=1e-4, amplitude_scatter=0.1, noise_scatter=0.5)
 NSIDE = 32
 STYLES = {
     "HAWC": {"color": COLOURS["vermilion"], "marker": "s"},
@@ -56,7 +58,7 @@ def observed(sky: SkyMap, lmax: int) -> tuple[ObservedHarmonics, ...]:
     noise = NoiseProfile.from_table(load_table(NOISE))
     return tuple(
         map_harmonics(
-            sky, name=name, dec_min=low * u.deg, dec_max=high * u.deg, noise=noise, lmax=lmax,
+            sky, name=name, dec_min=low * u.deg, dec_max=high * u.deg, noise=noise, lmax=lmax, lmax_out=LMAX_DATA,
             smoothing=top_hat_window(DISC, 4 * lmax),
         )
         for name, (low, high) in BANDS.items()
@@ -100,7 +102,7 @@ def numbers(found: SkyPosterior) -> Table:
         table[f"naive_{name.lower()}"], table[f"naive_{name.lower()}_error"] = naive(name)
     for name in table.colnames[1:]:
         table[name].info.format = ".5g"
-    table["median"].description = "posterior of C_l, flat in its logarithm from 1e-12 to 1e-4"
+    table["median"].description = "posterior of C_l, flat in its logarithm from 1e-11 to 1e-4"
     for name in BANDS:
         table[f"naive_{name.lower()}"].description = "pseudo-power without window and noise, over the sky fraction"
     return table
@@ -159,7 +161,7 @@ def draw_power(axes: Axes, table: Table) -> None:
             ell + shift, power, yerr=error, linestyle="none", markersize=4.5,
             label=rf"{name} band, $(\tilde C_\ell - N_\ell)/f_{{sky}}$", **STYLES[name],
         )  # fmt: skip
-    axes.set(yscale="log", xlim=(0.4, REPORT + 0.6), ylim=(8e-13, 1e-4), xticks=[1, *range(2, REPORT + 1, 2)])
+    axes.set(yscale="log", xlim=(0.4, REPORT + 0.6), ylim=(8e-12, 1e-4), xticks=[1, *range(2, REPORT + 1, 2)])
     axes.set_xlabel(r"multipole $\ell$")
     axes.set_ylabel(r"power $C_\ell$")
     axes.legend(loc="upper right")
@@ -223,7 +225,8 @@ def make(context: Context) -> FigureEntry:
         "leaks from lower multipoles is taken for power.",
         "Where C_l is not detected, its interval reaches down to the lower end of the prior, which is a choice.",
         "600 pixels of the HAWC band are clipped at 2e-3 in the published picture.",
-        f"True multipoles up to l = {found.provenance['lmax']} are sampled and those up to {REPORT} shown.",
+        f"True multipoles up to l = {found.provenance['lmax']} are sampled, pseudo a_lm up to {LMAX_DATA} used, and "
+        f"true multipoles up to {REPORT} shown.",
     )
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",

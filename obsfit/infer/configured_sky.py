@@ -62,7 +62,10 @@ class SkyConfiguration:
     observatories : tuple of ObservatorySettings
         Bands that see one sky, with independent noise; amplitudes are relative to the first.
     lmax : int
-        Largest multipole of the true sky; well above `sampler.report`.
+        Largest multipole of the true sky.
+    lmax_data : int
+        Largest multipole of the pseudo a_lm that are used. What lies between it and `lmax` is sampled so that it is
+        taken for nothing else; well above `lmax` little leaks in. Let it be a little above `sampler.report`.
     prior, sampler
         Priors of power and nuisances, and how long to sample.
     output : str
@@ -73,7 +76,8 @@ class SkyConfiguration:
 
     seed: int
     observatories: tuple[ObservatorySettings, ...]
-    lmax: int = 30
+    lmax: int = 36
+    lmax_data: int = 24
     prior: SkyPrior = field(default_factory=SkyPrior)
     sampler: SkySamplerSettings = field(default_factory=SkySamplerSettings)
     output: str = "one-sky"
@@ -89,8 +93,11 @@ def configured_harmonics(configuration: SkyConfiguration, *, base: Path) -> tupl
     DataFormatError
         If a map or a table cannot be used.
     """
-    if configuration.lmax < 1:
-        raise ConfigurationError(f"lmax = {configuration.lmax}", expected="1 or more")
+    if not 1 <= configuration.lmax_data <= configuration.lmax:
+        raise ConfigurationError(
+            f"lmax_data = {configuration.lmax_data}, lmax = {configuration.lmax}",
+            expected="1 <= lmax_data <= lmax",
+        )
     _refuse_shared_pixels(configuration)
     found = []
     for one in configuration.observatories:
@@ -103,6 +110,7 @@ def configured_harmonics(configuration: SkyConfiguration, *, base: Path) -> tupl
                     sky, name=one.name, dec_min=_angle(one.dec_min, f"dec_min of {one.name}"),
                     dec_max=_angle(one.dec_max, f"dec_max of {one.name}"), noise=NoiseProfile.from_table(table),
                     lmax=configuration.lmax,
+                    lmax_out=configuration.lmax_data,
                     smoothing=None if radius is None else top_hat_window(radius, NOISE_REACH * configuration.lmax),
                 )
             )  # fmt: skip

@@ -226,10 +226,9 @@ def map_harmonics(
     noise : NoiseProfile
         White noise of the map; where it was smoothed, of the map before smoothing.
     lmax : int
-        Largest multipole of the true sky. Power beyond it is taken for power below: let it be well above what is
-        to be reported.
+        Largest multipole of the true sky. What leaks from beyond it is taken for noise and for power below.
     lmax_out : int, optional
-        Largest multipole of the pseudo a_lm. Default: lmax.
+        Largest multipole of the pseudo a_lm. Default: lmax; two thirds of it keep out what leaks from beyond lmax.
     smoothing : ndarray, shape (at least lmax + 1,), optional
         Factors W_l on the a_lm of the map (`obsfit.sky.smoothing`). If the noise is smoothed too, multipoles of the
         noise to the end of this array are counted: about three times lmax_out is enough.

@@ -63,7 +63,8 @@ class SkyPrior:
         Range of every C_l.
     index : float
         :math:`p(C_\ell) \propto C_\ell^{-\mathrm{index}}` within the range: 1 is flat in the logarithm, 0 flat. It is
-        proper only because the range ends: multipoles whose noise exceeds their signal feel its lower end.
+        proper only because the range ends. Multipoles whose noise exceeds their signal feel its lower end: put it
+        near the noise, or the many that could be nothing at all push power into the noise scales.
     amplitude_scatter : float
         Standard deviation of the normal prior, around 1, of the amplitude of each observatory relative to the
         first; 0 holds them at 1.

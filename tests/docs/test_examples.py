@@ -57,7 +57,7 @@ def test_the_example_of_one_sky_finds_the_power_of_a_mock_map(tmp_path):
     # The power of one sky scatters; a wrong window or a factor f_sky would show at l = 5 to 8 together.
     ratio = [medians[one] * one**3 / 1e-6 for one in range(5, 9)]
     assert 0.6 < np.exp(np.mean(np.log(ratio))) < 1.6
-    assert max(row["r_hat"] for row in result["spectrum"]) <= 1.02
+    assert max(row["r_hat"] for row in result["spectrum"]) <= 1.05
 
 
 def run(command, path):

@@ -31,6 +31,7 @@ CONFIGURATION = """schema = 1
 seed = 3
 output = "sky"
 lmax = 6
+lmax_data = 6
 [[observatories]]
 name = "south"
 map = "map.fits"
@@ -137,7 +138,7 @@ def test_the_command_prints_power_and_stores_the_sky(folder, capsys):
         (("-20 deg", "-40 deg"), "share -40.0 deg to -30.0 deg"),
         (("-20 deg", "west"), "is no angle"),
         (("60 deg", "80 deg"), r"observatory north: north: \d+ pixels"),
-        (("lmax = 6", "lmax = 0"), "lmax = 0"),
+        (("lmax = 6", "lmax = 5"), "lmax_data = 6, lmax = 5"),
         (("noise.ecsv", "no-such-table.ecsv"), "no-such-table"),
         (("burn_in", "burnin"), "did you mean 'burn_in'"),
     ],
