@@ -171,11 +171,14 @@ def log_density(power: FloatArray, blocks: Sequence[Block], *, reading: FloatArr
     r"""Return the saddlepoint approximation of the log density of the powers, shape (n_vec,).
 
     The module's docstring has the law and its density. :math:`K'(t) = p` is solved by damped Newton steps on the
-    convex :math:`K(t) - t \cdot p`, from t = 0. The result does not depend on the number of threads.
+    convex :math:`K(t) - t \cdot p`, from t = 0, to 1e-10 of the standard deviation of each power (to 1e-4 where rounding
+    allows no better: far tails, correlations very near 1). Correlation matrices of modes get 1e-13 on their diagonal,
+    so that a singular one is accepted; powers that are one number then need errors of reading. The result does not
+    depend on the number of threads.
 
     Accuracy: exact up to a constant for one gamma law and, in between, as good for correlated ones. The constant
-    depends on the law: the density of n independent gamma laws of shapes a_j integrates to exp(sum_j 1 / (12 a_j)),
-    that of n powers which are nearly one number to little more than exp(1 / (12 a)). A ratio of likelihoods between
+    depends on the law: the density of n independent gamma laws of shapes a_j integrates to about
+    exp(sum_j 1 / (12 a_j)), that of n powers which are nearly one number to little more than exp(1 / (12 a)). A ratio of likelihoods between
     an uncorrelated and a fully correlated sky is therefore off by up to 0.08 for each power of two degrees of freedom.
 
     Parameters
