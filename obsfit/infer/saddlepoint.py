@@ -167,28 +167,33 @@ def draw(blocks: Sequence[Block], n: int, *, rng: np.random.Generator) -> FloatA
     return power
 
 
-def log_density(power: FloatArray, blocks: Sequence[Block], *, reading: FloatArray) -> FloatArray:
+def log_density(
+    power: FloatArray, blocks: Sequence[Block], *, reading: FloatArray, errors: FloatArray | None = None
+) -> FloatArray:
     r"""Return the saddlepoint approximation of the log density of the powers, shape (n_vec,).
 
     The module's docstring has the law and its density. :math:`K'(t) = p` is solved by damped Newton steps on the
-    convex :math:`K(t) - t \cdot p`, from t = 0, to 1e-10 of the standard deviation of each power (to 1e-4 where rounding
-    allows no better: far tails, correlations very near 1). Correlation matrices of modes get 1e-13 on their diagonal,
-    so that a singular one is accepted; powers that are one number then need errors of reading. The result does not
-    depend on the number of threads.
+    convex :math:`K(t) - t \cdot p`, from t = 0, to 1e-10 of the standard deviation of each power (to 1e-4 where
+    rounding allows no better: far tails, correlations very near 1). Correlation matrices of modes get 1e-13 on their
+    diagonal, so that a singular one is accepted; powers that are one number then need errors of reading. The result
+    does not depend on the number of threads.
 
-    Accuracy: exact up to a constant for one gamma law and, in between, as good for correlated ones. The constant
-    depends on the law: the density of n independent gamma laws of shapes a_j integrates to about
-    exp(sum_j 1 / (12 a_j)), that of n powers which are nearly one number to little more than exp(1 / (12 a)). A ratio of likelihoods between
-    an uncorrelated and a fully correlated sky is therefore off by up to 0.08 for each power of two degrees of freedom.
+    Accuracy: exact up to a constant for one gamma law; for correlated ones the constant varies between points by less
+    than it is. It depends on the law: the density of n independent gamma laws of shapes a_j integrates to about
+    exp(sum_j 1 / (12 a_j)), that of n powers which are nearly one number to little more than exp(1 / (12 a)). A ratio
+    of likelihoods between an uncorrelated and a fully correlated sky is therefore off by up to 0.08 for each power of
+    two degrees of freedom.
 
     Parameters
     ----------
-    power : array, shape (n,)
-        Measured; in the unit of coefficient times covariance.
+    power : array, shape (n,) or (n_vec, n)
+        Measured; in the unit of coefficient times covariance. The same for all parameter vectors, or one set each.
     blocks : sequence of Block
         Between them they reach every power.
     reading : array, shape (n,)
         Standard deviations of independent Gaussian errors of reading, in the unit of power; may be zero.
+    errors : array, shape (n_vec, n, n), optional
+        Covariance of further Gaussian errors, which powers may share.
 
     Raises
     ------
@@ -207,11 +212,10 @@ def log_density(power: FloatArray, blocks: Sequence[Block], *, reading: FloatArr
     >>> np.exp(log_density(np.ones(1), [block], reading=np.zeros(1))) * np.sqrt(2 * np.pi) / np.e
     array([0.36787944])
     """
-    power = np.ascontiguousarray(power, dtype=np.float64)
-    reading = np.ascontiguousarray(reading, dtype=np.float64)
-    n = power.size
+    power, reading = np.asarray(power, dtype=np.float64), np.asarray(reading, dtype=np.float64)
+    n = power.shape[-1]
     n_vec = _check(blocks, n)
-    _check_data(power, reading)
+    _check_data(power, reading, errors, n_vec)
     if n_vec == 0:
         return np.zeros(0)
     index = np.concatenate([block.index for block in blocks]).astype(np.int64)
@@ -229,8 +233,11 @@ def log_density(power: FloatArray, blocks: Sequence[Block], *, reading: FloatArr
             expected="finite numbers",
             remedy="Look at the model's power at these parameters.",
         )
+    total = np.broadcast_to(np.diag(reading**2), (n_vec, n, n))
+    if errors is not None:
+        total = total + errors
     result, status, place, error, steps = kernels.solve_all(
-        power, reading, index, coefficient, copies, edge, covariance, mean, mean_edge
+        np.broadcast_to(power, (n_vec, n)), total, index, coefficient, copies, edge, covariance, mean, mean_edge
     )
     if status.any():
         vector = int(np.flatnonzero(status)[0])
@@ -256,22 +263,31 @@ def _check(blocks: Sequence[Block], n: int) -> int:
     return n_vec
 
 
-def _check_data(power: FloatArray, reading: FloatArray) -> None:
+def _check_data(power: FloatArray, reading: FloatArray, errors: FloatArray | None, n_vec: int) -> None:
     """Refuse data that no sky can give."""
-    if power.ndim != 1 or reading.shape != power.shape:
+    n = reading.size
+    if power.shape not in ((n,), (n_vec, n)) or reading.ndim != 1:
         raise ConfigurationError(
-            f"power has shape {power.shape}, reading {reading.shape}", expected="the same shape (n,) for both"
+            f"power has shape {power.shape}, reading {reading.shape}",
+            expected=f"(n,) for both, or ({n_vec}, n) for power",
         )
-    for name, value in (("power", power), ("reading", reading)):
-        bad = np.flatnonzero(~np.isfinite(value) | ((value < 0.0) & (name == "reading")))
+    if errors is not None and errors.shape != (n_vec, n, n):
+        raise ConfigurationError(f"errors has shape {errors.shape}", expected=f"({n_vec}, {n}, {n})")
+    for name, value in (("power", power), ("reading", reading), ("errors", errors)):
+        if value is None:
+            continue
+        bad = np.argwhere(~np.isfinite(value) | ((value < 0.0) & (name == "reading")))
         if bad.size:
+            place = ", ".join(str(number) for number in bad[0])
             raise ConfigurationError(
-                f"{name}[{bad[0]}] is {value[bad[0]]}", expected="finite; an error not negative"
+                f"{name}[{place}] is {value[tuple(bad[0])]}", expected="finite; an error not negative"
             )
-    bad = np.flatnonzero((power <= 0.0) & (reading == 0.0))
+    variance = reading**2 if errors is None else reading**2 + np.diagonal(errors, axis1=1, axis2=2)
+    bad = np.argwhere((power <= 0.0) & (variance == 0.0))
     if bad.size:
+        place = int(bad[0][-1])
         raise ConfigurationError(
-            f"power[{bad[0]}] is {power[bad[0]]} with no error of reading",
+            f"power[{place}] is {power[..., place].min()} with no error of reading",
             expected="a positive number, as a sum of squares is",
             remedy="Give its error of reading if noise was subtracted.",
         )
