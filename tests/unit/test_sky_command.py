@@ -13,6 +13,7 @@ from obsfit.errors import ConfigurationError, DataFormatError
 from obsfit.infer.configured_sky import SkyConfiguration, configured_harmonics
 from obsfit.infer.sky_sampler import SkyPosterior
 from obsfit.ingest.maps import load_map
+from obsfit.plot import runner
 
 NSIDE = 16
 TABLE = """# %ECSV 1.0
@@ -148,3 +149,12 @@ def test_mistakes_are_named(folder, change, message):
     path.write_text(path.read_text().replace(*change))
     with pytest.raises((ConfigurationError, DataFormatError), match=message):
         configured_harmonics(load_configuration(path, SkyConfiguration), base=folder)
+
+
+def test_the_analysis_of_the_10_tev_map_says_that_it_needs_the_file(tmp_path):
+    analyses = runner.discover(runner.find_analyses())
+    entry = next(
+        entry for entry in runner.run(analyses, tmp_path, seed=1, only=("one-sky-10tev",), environment={})
+    )
+    assert (entry.status, entry.error) == ("needs file", "")
+    assert "OBSFIT_DATA_SOURCES" in entry.deviations[0]
