@@ -94,13 +94,11 @@ def without_low_multipoles(delta_i: np.ndarray, inside: np.ndarray, lmax: int = 
     return rest
 
 
-def map_power(sky: SkyMap, record: PowerSpectrum, *, subtract: bool) -> np.ndarray:
-    """Return the pseudo-power of the band of a record, at its multipoles, from the map."""
+def subtracted_power(sky: SkyMap, record: PowerSpectrum) -> np.ndarray:
+    """Return the pseudo-power of the band of a record, at its multipoles, after l = 1 to 3 were subtracted."""
     inside = pixels_within(sky, record.dec_min_rad, record.dec_max_rad)
-    values = without_ring_means(sky.delta_i, inside)
-    if subtract:
-        values = without_ring_means(without_low_multipoles(values, inside), inside)
-    return np.asarray(hp.anafast(values, lmax=int(record.ell[-1]), iter=3)[record.ell])
+    rest = without_low_multipoles(without_ring_means(sky.delta_i, inside), inside)
+    return np.asarray(hp.anafast(rest, lmax=int(record.ell[-1]), iter=3)[record.ell])
 
 
 def subtracting(
@@ -170,7 +168,7 @@ def numbers(record: PowerSpectrum, sky: SkyMap | None, *, cut: bool) -> tuple[Ta
         table["folded_subtracted"][above] = rest.expect(isotropic_sky(rest, dipole_power * shape)).mean[0]
         table["noise_subtracted"][above] = rest.expect(isotropic_sky(rest)).mean[0]
         if sky is not None:
-            table["power_subtracted"][above] = map_power(sky, record, subtract=True)[above]
+            table["power_subtracted"][above] = subtracted_power(sky, record)[above]
     return table, dipole_power
 
 

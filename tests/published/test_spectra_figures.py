@@ -208,32 +208,92 @@ def gaussian_alm(power, rng):
     return np.sqrt(power[ell]) * np.where(m == 0, real, (real + 1j * imaginary) / np.sqrt(2))
 
 
-def noise_deviation():
-    """Per pixel, up to a factor: the tabulated noise against declination, none where the map ends."""
+def ring_variance(dec):
+    """Noise variance up to a factor, as tabulated against declination, none where the map ends."""
     table = Table.read(Path(obsfit_data.__path__[0]) / "hawc-icecube-2019-noise.ecsv", format="ascii.ecsv")
     good = ~np.ma.getmaskarray(table["sigma"]) & np.isfinite(np.ma.filled(table["sigma"], np.nan))
-    dec = 90 - np.degrees(hp.pix2ang(NSIDE, np.arange(hp.nside2npix(NSIDE)))[0])
     centre = 0.5 * (table["dec_min"] + table["dec_max"])[good]
     variance = np.interp(dec, np.asarray(centre), np.asarray(table["sigma"])[good] ** 2)
-    return np.sqrt(np.where(dec < 67, variance, 0.0))
+    return np.where(dec < 67, variance, 0.0)
+
+
+def pixel_variance(dec, field, level):
+    """Noise variance of pixels such that the band, by the declinations stated for it, has this white pseudo-noise."""
+    low, high = np.radians(BANDS[field])
+    total = quad(lambda x: ring_variance(np.degrees(x)) * np.cos(x), low, high, limit=400, epsrel=1e-6)[0]
+    return ring_variance(dec) * level / (0.5 * total * hp.nside2pixarea(NSIDE))
+
+
+def ring_powers(field, power, level):
+    """Mean powers (31,) of sky and noise in a band, before and after the subtraction, summed over rings of pixels.
+
+    All is linear and rings mix no m, so that each m is small algebra: harmonics on the rings, a least-squares fit
+    there, and a sum over pixels. No coupling matrix is formed. Noise has the pseudo-power `level` before smoothing.
+    """
+    colatitude, count = np.unique(
+        hp.pix2ang(NSIDE, np.arange(hp.nside2npix(NSIDE)))[0].round(9), return_counts=True
+    )
+    area = hp.nside2pixarea(NSIDE)
+    dec = 90 - np.degrees(colatitude)
+    low, high = BANDS[field]
+    inside = (dec > low - 1e-6) & (dec < high + 1e-6)
+    variance = pixel_variance(dec, field, level)
+    window, root = disc_window(100), np.sqrt(count[inside])
+    totals = np.zeros((4, 31))
+    for m in range(1, 31):
+        ell = np.arange(m, 101)
+        y = sph_harm_y(ell, m, colatitude[:, None], 0.0).real
+        # Amplitudes on the rings of the band, of unit a_lm and of the noise of the map's own a_lm.
+        smooth = y[inside] * window[m:]
+        sky = smooth[:, : power.size - m] * np.sqrt(power[m:])
+        noise = smooth @ (y.T * np.sqrt(count * variance) * area)
+        fitted = y[inside][:, : max(4 - m, 0)] * root[:, None]
+        out = np.arange(m, 31)
+        project = area * (y[inside][:, : out.size] * count[inside, None]).T
+        for place, part in enumerate((sky, noise)):
+            rest = part
+            if m <= 3:
+                found = np.linalg.lstsq(fitted, part * root[:, None], rcond=None)[0]
+                rest = part - y[inside][:, : max(4 - m, 0)] @ found
+            for step, values in enumerate((part, rest)):
+                totals[2 * place + step, m:] += 2 * np.sum((project @ values) ** 2, axis=1) / (2 * out + 1)
+    return totals
+
+
+@pytest.mark.parametrize("field", BANDS)
+def test_means_before_and_after_the_subtraction_against_rings(results, field):
+    """Sums over pixels of 0.9 degrees are good to 0.02 percent at l = 1 and to one percent at l = 30."""
+    table = rows(results, "am17-figure7", f"hawc-icecube-2019-10TeV-{field}")
+    dipole_power = results["am17-figure7"][1].meta["settings"]["dipole_power"][field]
+    level = obsfit.load_spectrum("hawc-icecube-2019-by-field", field=field).noise[0]
+    sky, sky_rest, noise, noise_rest = ring_powers(field, dipole_power * relative_diffusion(0.5, LMAX_TRUE), level)
+    ell = np.arange(1, 31)
+    for name, expected in (("folded", sky + noise), ("noise", noise)):
+        np.testing.assert_allclose(table[name], expected[ell], rtol=1e-2, err_msg=name)
+    for name, expected in (("folded_subtracted", sky_rest + noise_rest), ("noise_subtracted", noise_rest)):
+        np.testing.assert_allclose(table[name][3:].filled(np.nan), expected[ell[3:]], rtol=1e-2, err_msg=name)
 
 
 @pytest.fixture(scope="module")
 def skies(results):
     """Powers (N_SKIES, 31) of each band: noise alone, sky of p = 1/2 with it, and that less its l = 1 to 3.
 
-    In units of C_1. White noise of unit weight has the pseudo-power sum of variances times (pixel area)^2 / 4 pi, which
-    the table of the spectrum gives before smoothing.
+    In units of C_1.
     """
     rng = np.random.default_rng(20170107)
     settings = results["am17-figure15-data"][1].meta["settings"]
-    power, window, deviation = relative_diffusion(0.5, LMAX_TRUE), disc_window(100), noise_deviation()
+    all_dec = 90 - np.degrees(hp.pix2ang(NSIDE, np.arange(hp.nside2npix(NSIDE)))[0])
+    power, window, deviation = (
+        relative_diffusion(0.5, LMAX_TRUE),
+        disc_window(100),
+        np.sqrt(ring_variance(all_dec)),
+    )
     bands = {field: Band(*limits) for field, limits in BANDS.items()}
     scale = {}
-    for field, band in bands.items():
+    for field in bands:
         record = obsfit.load_spectrum("hawc-icecube-2019-by-field", field=field)
-        white = hp.nside2pixarea(NSIDE) ** 2 / (4 * np.pi) * np.sum(deviation[band.inside] ** 2)
-        scale[field] = np.sqrt(record.noise[0] / settings["dipole_power"][record.measurement] / white)
+        level = record.noise[0] / settings["dipole_power"][record.measurement]
+        scale[field] = np.sqrt(pixel_variance(0.0, field, level)) / np.sqrt(ring_variance(0.0))
     found = {field: {kind: np.zeros((N_SKIES, 31)) for kind in ("noise", "all", "rest")} for field in BANDS}
     for i in range(N_SKIES):
         sky = hp.alm2map(hp.almxfl(gaussian_alm(power, rng), window), NSIDE)
