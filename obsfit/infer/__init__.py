@@ -3,6 +3,7 @@
 from obsfit.infer.assessment import discrepancy, predictive_p_value
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.importance import WeightedSamples, run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.optimum import maximum_likelihood, maximum_posterior
@@ -12,5 +13,6 @@ from obsfit.infer.result import FitResult
 
 __all__ = [
     "DipoleScatter", "DipoleTerm", "FitResult", "Likelihood", "Nuisances", "OneSkyTerm", "Posterior", "PowerTerm",
-    "SamplerSettings", "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
+    "SamplerSettings", "WeightedSamples", "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
+    "run_importance",
 ]  # fmt: skip

@@ -1,0 +1,330 @@
+"""Coverage on mock universes: one sky seen by several analyses, fitted jointly and as if each saw its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table, vstack
+
+from obsfit.errors import ConfigurationError, ConvergenceError
+from obsfit.execute import child_generator, run_tasks
+from obsfit.infer.configured import FitConfiguration, configured_posterior
+from obsfit.infer.dipole_term import DipoleTerm
+from obsfit.infer.importance import Target, run_importance
+from obsfit.infer.likelihood import Likelihood
+from obsfit.infer.one_sky_term import OneSkyTerm
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.power_term import PowerTerm
+from obsfit.ingest.catalogue import load_table
+from obsfit.mock import energy_histogram, observe_dipoles, observe_full_sky, observe_pseudo, rigidity_sky
+from obsfit.operators.energy import energy_response_for
+from obsfit.operators.pseudo import CalibratedWindow, calibrated_window
+from obsfit.parameters import FloatArray, Parameter, draw_prior
+from obsfit.protocols import true_sky
+from obsfit.records import DipoleMeasurements, PowerSpectrum
+from obsfit.study.coverage import coverage_table
+
+logger = logging.getLogger(__name__)
+ANALYSES = ("joint", "independent")
+# The mock sky is finer in rigidity, and reaches further in l, than any likelihood follows it.
+NODES_PER_DECADE = 8
+LMAX = 45
+Record = PowerSpectrum | DipoleMeasurements
+
+
+@dataclass(frozen=True)
+class UniverseConfiguration:
+    """A calibration study of joint fits.
+
+    Attributes
+    ----------
+    kind : str
+        "universes": tells this study from one of a single data set.
+    seed : int
+        Seed of the study; each mock has its own stream, keyed by its number.
+    mocks : int
+        Number of mock universes.
+    fit : FitConfiguration
+        Data, model and priors of the fit under test; truths are drawn from its priors. Its seed, sampler and output
+        are not used: posteriors are sampled by `obsfit.infer.importance`.
+    dipoles : tuple of str
+        Keys of the rows of its dipoles to imitate; empty: all.
+    output : str
+        Folder of the results, relative to the file.
+    noise_table : str
+        Auxiliary table of the error against declination of maps of a nearly full sky.
+    effective_size : float
+        Effective number of posterior samples of each fit.
+    max_evaluations : int
+        Calls of the likelihood at which a fit gives up.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    seed: int
+    mocks: int
+    fit: FitConfiguration
+    kind: str = "universes"
+    dipoles: tuple[str, ...] = ()
+    output: str = "universes"
+    noise_table: str = "hawc-icecube-2019-noise"
+    effective_size: float = 400.0
+    max_evaluations: int = 8000
+
+
+def run_universes(
+    configuration: UniverseConfiguration, *, base: Path, workers: int = 1, progress: bool = False
+) -> Table:
+    """Return the coverage of each parameter's intervals over mock universes, for two analyses; resumable.
+
+    For each universe, a truth is drawn from the prior, one sky at all rigidities is made of it, and every data set of
+    the fit is observed on maps (`obsfit.mock`): averaged over the energies of its events, with declination weights
+    that err by their calibration, noise and reading errors, and scatter between dipole experiments. It is analysed by
+    the joint likelihood, and by the product of likelihoods that each assume a sky of their own.
+
+    Parameters
+    ----------
+    configuration : UniverseConfiguration
+        The study.
+    base : Path
+        Folder to which its paths are relative.
+    workers : int
+        Processes; the result does not depend on it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Table
+        As `obsfit.study.coverage.coverage_table`, with a column ``analysis``, "joint" or "independent". ``meta``
+        counts the mocks, and those in which either analysis did not converge; the latter are in neither coverage.
+
+    Raises
+    ------
+    ConfigurationError
+        If stored results belong to another study, or the fit is none of several records of an isotropic sky.
+    """
+    posterior = _posterior(configuration, base)
+    settings = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
+    outcomes = run_tasks(
+        partial(_one_universe, configuration, base), [("universe", index) for index in range(configuration.mocks)],
+        store=base / configuration.output, configuration=settings, workers=workers, progress=progress,
+    )  # fmt: skip
+    finished = [outcome for outcome in outcomes if all(outcome[name] is not None for name in ANALYSES)]
+    tables = []
+    for name in ANALYSES:
+        ranks = np.array([outcome[name]["ranks"] for outcome in finished])
+        table = coverage_table(posterior.names, ranks)
+        table.add_column([name] * len(table), index=0, name="analysis")
+        table["width_68"] = np.median([outcome[name]["width"] for outcome in finished], axis=0)
+        tables.append(table)
+    both = vstack(tables)
+    both.meta["mocks"] = configuration.mocks
+    both.meta["not_converged"] = configuration.mocks - len(finished)
+    return both
+
+
+def _posterior(configuration: UniverseConfiguration, base: Path) -> Posterior:
+    """The joint posterior of the real data, from which truths are drawn."""
+    joint = configured_posterior(replace(configuration.fit, assume_independent_skies=False), base=base)
+    term = joint.likelihood.terms[0]
+    if not isinstance(term, OneSkyTerm):
+        raise ConfigurationError(
+            "the study needs a joint fit", expected="several records, or a pseudo-spectrum", remedy="See fit.data."
+        )
+    if not configuration.dipoles:
+        return joint
+    records: list[Record] = []
+    for record in term.records:
+        if isinstance(record, DipoleMeasurements):
+            keep = np.array([key in configuration.dipoles for key in record.measurement])
+            if not keep.any():
+                continue
+            record = record.select(keep)
+        records.append(record)
+    chosen = {key for record in records if isinstance(record, DipoleMeasurements) for key in record.measurement}
+    unknown = sorted(set(configuration.dipoles) - chosen)
+    if unknown:
+        raise ConfigurationError(f"dipoles: {unknown[0]!r} is not among the measurements of fit.data")
+    return _with_records(joint, term, tuple(records))
+
+
+def _with_records(joint: Posterior, term: OneSkyTerm, records: tuple[Record, ...]) -> Posterior:
+    """The same posterior of other records of the same kind."""
+    likelihood = Likelihood(replace(term, records=records))
+    names = {p.name for p in (*joint.model.parameters, *likelihood.parameters)}
+    priors = {p.name: p.prior for p in joint.parameters if p.name in names}
+    return Posterior(joint.model, likelihood, priors=priors)
+
+
+class _Independent:
+    """The product of likelihoods that each assume a sky of their own, with the parameters of the joint fit."""
+
+    def __init__(self, joint: Posterior, term: OneSkyTerm) -> None:
+        self.parameters: tuple[Parameter, ...] = joint.parameters
+        self._joint = joint
+        terms = [_alone(record, term) for record in term.records]
+        self._posterior = Posterior(joint.model, Likelihood(*terms, assume_independent_skies=True))
+        own = [p.name for p in joint.model.parameters]
+        # Nuisances of the same name are one: only the sky is taken as several.
+        names = [*own, *(p.name for single in terms for p in single.parameters)]
+        missing = sorted(set(names) - set(joint.names))
+        if missing:
+            raise ConfigurationError(
+                f"nuisance {missing[0]!r} is not one of the joint fit",
+                expected="one spectrum of a nearly full sky",
+            )
+        self._columns = [joint.names.index(name) for name in names]
+
+    def log_prob(self, theta: FloatArray) -> FloatArray:
+        """Log posterior density, shape (n_vec,)."""
+        spread = theta[:, self._columns]
+        total = self._joint.log_prior(theta)
+        inside = np.isfinite(total)
+        own = self._posterior.log_prob(spread[inside]) - self._posterior.log_prior(spread[inside])
+        total[inside] += own
+        return total
+
+
+def _alone(record: Record, term: OneSkyTerm) -> DipoleTerm | PowerTerm | OneSkyTerm:
+    if isinstance(record, DipoleMeasurements):
+        return DipoleTerm(record, term.scatter)
+    if record.kind == "full-sky":
+        return PowerTerm(record, noise_prior=term.nuisances.noise)
+    return replace(term, records=(record,))
+
+
+def _one_universe(configuration: UniverseConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
+    """Truth, observations and both analyses of one universe, in a form that JSON keeps exactly."""
+    rng = child_generator(configuration.seed, kind, index)
+    posterior = _posterior(configuration, base)
+    term = posterior.likelihood.terms[0]
+    if not isinstance(term, OneSkyTerm):
+        raise TypeError(f"expected a OneSkyTerm, got {type(term).__name__}")
+    truth = draw_prior(posterior.parameters, 1, rng=rng)
+    records = _observed(configuration, posterior, term, truth, rng)
+    joint = _with_records(posterior, term, records)
+    outcome: dict[str, Any] = {"truth": truth[0].tolist()}
+    targets: dict[str, Target] = {
+        "joint": joint,
+        "independent": _Independent(joint, replace(term, records=records)),
+    }
+    for name, target in targets.items():
+        try:
+            found = run_importance(
+                target, rng=child_generator(configuration.seed, kind, index, name),
+                effective_size=configuration.effective_size, max_evaluations=configuration.max_evaluations,
+            )  # fmt: skip
+        except ConvergenceError as error:
+            logger.warning("universe %d, %s: %s", index, name, error.problem)
+            outcome[name] = None
+            continue
+        low, high = found.quantile([0.16, 0.84])
+        outcome[name] = {
+            "ranks": found.rank(truth[0]).tolist(), "width": (high - low).tolist(), "mean": found.mean().tolist(),
+            "log_evidence": found.log_evidence, "evaluations": found.evaluations,
+        }  # fmt: skip
+    return outcome
+
+
+def _observed(
+    configuration: UniverseConfiguration,
+    posterior: Posterior,
+    term: OneSkyTerm,
+    truth: FloatArray,
+    rng: np.random.Generator,
+) -> tuple[Record, ...]:
+    """What the analyses publish of one sky."""
+    values = dict(zip(posterior.names, truth[0], strict=True))
+    low, high = np.log10(term.rigidity_tv[[0, -1]])
+    # Beyond the ends of the likelihood's grid: the tails that it leaves out.
+    rigidity = np.logspace(low - 0.5, high + 0.5, int(NODES_PER_DECADE * (high - low + 1.0)) + 1)
+    own = truth[:, : len(posterior.model.parameters)]
+    sky = true_sky(posterior.model, own, rigidity, LMAX)
+    if sky.c_ell is None:
+        raise ConfigurationError("mock universes need a model that offers c_ell")
+    alm = rigidity_sky(sky.c_ell[0], rng=rng)
+    if sky.alm is not None:
+        alm = alm + sky.alm[0]
+    found: list[Record] = []
+    for record in term.records:
+        response = energy_response_for(record)
+        median, spread = np.atleast_1d(record.energy_tev), response.spread_dex
+        width = values.get("response_width", 1.0) if term.energy_spread and spread is not None else 0.0
+        spreads = np.zeros((median.size, 2)) if spread is None else width * spread
+        events = np.array(
+            [energy_histogram(e, (s[0], s[1]), rigidity, rng=rng) for e, s in zip(median, spreads, strict=True)]
+        )
+        if isinstance(record, DipoleMeasurements):
+            found.append(_dipoles(record, alm, events, values, rng))
+        elif record.kind == "full-sky":
+            found.append(_full_sky(configuration, record, alm, events[0], values, rng))
+        else:
+            found.append(_pseudo(record, alm, events[0], rng))
+    return tuple(found)
+
+
+def _pseudo(record: PowerSpectrum, alm: np.ndarray, events: FloatArray, rng: np.random.Generator) -> PowerSpectrum:
+    calibration = calibrated_window(record)
+    if calibration is None:
+        raise ConfigurationError(f"{record.measurement}: mocks need a spectrum whose window is calibrated")
+    band = replace(record, dec_min_rad=calibration.window.dec_min_rad, dec_max_rad=calibration.window.dec_max_rad)
+    weight = _weight(calibration, calibration.window.exponent + calibration.exponent_error * rng.normal())
+    per_steradian = calibration.events / (2 * np.pi * (np.sin(band.dec_max_rad) - np.sin(band.dec_min_rad)))
+    mock = observe_pseudo(
+        alm, events, band, weight=weight,
+        noise=lambda dec: (1.0 + 1.0 / calibration.resamples) / (per_steradian * weight(dec)),
+        rng=rng, reading_error=record.reading_error,
+    )  # fmt: skip
+    return replace(record, c_ell=mock.c_ell)
+
+
+def _weight(calibration: CalibratedWindow, exponent: float) -> Callable[[FloatArray], FloatArray]:
+    """A power of |sin(dec)| whose mean over the band is one."""
+    low, high = sorted(abs(np.sin([calibration.window.dec_min_rad, calibration.window.dec_max_rad])))
+    mean = (high ** (exponent + 1) - low ** (exponent + 1)) / ((exponent + 1) * (high - low))
+    return lambda dec: np.abs(np.sin(dec)) ** exponent / mean
+
+
+def _full_sky(
+    configuration: UniverseConfiguration,
+    record: PowerSpectrum,
+    alm: np.ndarray,
+    events: FloatArray,
+    values: dict[str, float],
+    rng: np.random.Generator,
+) -> PowerSpectrum:
+    table = load_table(configuration.noise_table)
+    dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
+    sigma = np.asarray(table["sigma"], dtype=np.float64)
+    known = np.isfinite(sigma)
+    mock = observe_full_sky(
+        alm, events, record, noise=record.noise[0] * 10.0 ** values.get("log10_noise", 0.0),
+        noise_dec_rad=dec[known], noise_profile=sigma[known] ** 2, rng=rng,
+    )  # fmt: skip
+    return replace(record, c_ell=mock.c_ell)
+
+
+def _dipoles(
+    record: DipoleMeasurements,
+    alm: np.ndarray,
+    events: FloatArray,
+    values: dict[str, float],
+    rng: np.random.Generator,
+) -> DipoleMeasurements:
+    names = sorted(set(record.observatory))
+    member = np.array([names.index(name) for name in record.observatory])
+    scale = values.get("amplitude_scatter", 0.0) * rng.normal(size=len(names))
+    turn = np.radians(values.get("direction_scatter", 0.0)) * rng.normal(size=len(names))
+    intrinsic = 10.0 ** values["log10_intrinsic_scatter"] if "log10_intrinsic_scatter" in values else 0.0
+    mock = observe_dipoles(
+        alm, events, record, scale=scale[member], across=turn[member], extra_error=intrinsic, rng=rng
+    )
+    return replace(mock, provenance=record.provenance)
