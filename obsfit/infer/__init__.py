@@ -13,6 +13,6 @@ from obsfit.infer.result import FitResult
 
 __all__ = [
     "DipoleScatter", "DipoleTerm", "FitResult", "Likelihood", "Nuisances", "OneSkyTerm", "Posterior", "PowerTerm",
-    "SamplerSettings", "WeightedSamples", "discrepancy", "maximum_likelihood", "maximum_posterior", "predictive_p_value", "run_emcee",
-    "run_importance",
+    "SamplerSettings", "WeightedSamples", "discrepancy", "maximum_likelihood", "maximum_posterior",
+    "predictive_p_value", "run_emcee", "run_importance",
 ]  # fmt: skip
