@@ -19,6 +19,11 @@ TOLERANCE = 1e-10  # largest |K'(t) - p| at the solution, in standard deviations
 ROUNDED = 1e-4  # the same where rounding allows no better: after POLISH more steps, or no further descent
 POLISH = 5
 RIDGE = 1e-12
+FAR = (
+    -100.0
+)  # K(t) - t.p below so many times the number of powers, after PATIENCE steps, is taken for the solution:
+PATIENCE = 20  # no sky of this law gives such powers, and a bound of their density will do
+STRETCH = 1e3  # largest factor between the two kinds of steps
 MAX_STEPS = 2000  # far tails take many
 
 CONVERGED, NOT_SYMMETRIC, NOT_DEFINITE, DEGENERATE, STUCK = range(5)
@@ -190,12 +195,15 @@ def _prepare(covariance, coefficient, copies, edge, square, mean, mean_edge, low
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _cumulant(t, power, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+def _cumulant(t, power, error, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
               factor, inverse_diagonal, mu):  # fmt: skip
     """Return K(t) - t.p, infinity outside the domain of K; leaves U and mu for `_derivatives`."""
     total = 0.0
-    for j in range(t.size):
-        total += (0.5 * variance[j] * t[j] - power[j]) * t[j]
+    for i in range(t.size):
+        own_error = 0.0
+        for j in range(t.size):
+            own_error += error[i, j] * t[j]
+        total += (0.5 * own_error - power[i]) * t[i]
     for b in range(copies.size):
         first, last = edge[b], edge[b + 1]
         k = last - first
@@ -218,13 +226,15 @@ def _cumulant(t, power, variance, index, rate, copies, edge, square, mean_edge, 
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal, mu,
+def _derivatives(t, error, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal, mu,
                  tilted, gradient, hessian):  # fmt: skip
     """Write K' and the upper triangle of K'' at the t of the last `_cumulant`."""
     n = t.size
     hessian[:] = 0.0
-    for j in range(n):
-        gradient[j] = variance[j] * t[j]
+    for i in range(n):
+        gradient[i] = 0.0
+        for j in range(n):
+            gradient[i] += error[i, j] * t[j]
     for b in range(copies.size):
         first, k = edge[b], edge[b + 1] - edge[b]
         g = tilted[: k * k].reshape(k, k)
@@ -249,12 +259,12 @@ def _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low,
                 row[own_index[i]] += 0.5 * scale * own_rate[i] * mu[m + i] * g[i, i]
     for i in range(n):
         for j in range(i):
-            hessian[j, i] += hessian[i, j]
-        hessian[i, i] = 2.0 * hessian[i, i] + variance[i]
+            hessian[j, i] += hessian[i, j] + error[i, j]
+        hessian[i, i] = 2.0 * hessian[i, i] + error[i, i]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _solve(power, reading, index, coefficient, copies, edge, square, covariance, mean, mean_edge):
+def _solve(power, errors, index, coefficient, copies, edge, square, covariance, mean, mean_edge):
     """Return log density, status, place, error and steps of one parameter vector."""
     n, modes, largest = power.size, index.size, 0
     for b in range(copies.size):
@@ -276,22 +286,25 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
                 value += own[m + i] ** 2
             scale[index[edge[b] + i]] += rate[edge[b] + i] * value
     constant = -0.5 * n * math.log(2.0 * math.pi)
-    p, variance = np.empty(n), np.empty(n)
+    p, scaled = np.empty(n), np.empty((n, n))
     for j in range(n):
         if not scale[j] > 0.0:
             return np.nan, DEGENERATE, j, np.nan, 0
-        p[j], variance[j] = power[j] / scale[j], (reading[j] / scale[j]) ** 2
+        p[j] = power[j] / scale[j]
         constant -= math.log(scale[j])
+    for i in range(n):
+        for j in range(n):
+            scaled[i, j] = errors[i, j] / (scale[i] * scale[j])
     for i in range(modes):
         rate[i] /= scale[index[i]]
 
     t, trial, gradient, residual, step = np.zeros(n), np.zeros(n), np.empty(n), np.empty(n), np.empty(n)
     hessian, diagonal = np.empty((n, n)), np.empty(n)
-    value = _cumulant(t, p, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+    value = _cumulant(t, p, scaled, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
                       factor, inverse_diagonal, mu)  # fmt: skip
     error, polished = np.inf, 0
     for steps in range(MAX_STEPS):
-        _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal,
+        _derivatives(t, scaled, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal,
                      mu, tilted, gradient, hessian)  # fmt: skip
         error = 0.0
         for j in range(n):
@@ -301,7 +314,7 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
         ridge = RIDGE
         while not logdet < np.inf and ridge < 1.0:
             # far from the solution K'' may fail by its rounding: any positive definite matrix leads downhill
-            _derivatives(t, variance, index, rate, copies, edge, square, mean_edge, low, work, factor,
+            _derivatives(t, scaled, index, rate, copies, edge, square, mean_edge, low, work, factor,
                          inverse_diagonal, mu, tilted, gradient, hessian)  # fmt: skip
             for j in range(n):
                 hessian[j, j] *= 1.0 + ridge
@@ -313,25 +326,44 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
         polished += error <= ROUNDED
         if error <= TOLERANCE or polished > POLISH:
             return result, CONVERGED, -1, error, steps
+        if steps >= PATIENCE and value < FAR * n:
+            return result, CONVERGED, -1, error, steps
+        # First a step for 1 / K', which is linear in t for a gamma law: exact for independent powers, however far.
+        # Where it does not lead downhill, Newton's own step for K'.
+        moved = False
         step[:] = residual
         _substitute(hessian, diagonal, step)
-        slope = 0.0
+        decrement = 0.0
         for j in range(n):
-            slope += step[j] * residual[j]
-        length = 1.0
-        while True:
+            decrement += step[j] * residual[j]
+        for newton in range(0 if decrement > 1.0 else 1, 2):
             for j in range(n):
-                trial[j] = t[j] + length * step[j]
-            new = _cumulant(trial, p, variance, index, rate, copies, edge, square, mean_edge, low, up, own, shift,
-                            solution, factor, inverse_diagonal, mu)  # fmt: skip
-            # the last steps change the value by less than its rounding
-            if new <= value - 1e-4 * length * slope + 1e-13 * (1.0 + abs(value)):
+                step[j] = residual[j]
+                if newton == 0 and p[j] > 0.0:
+                    step[j] *= min(max(gradient[j] / p[j], 1.0 / STRETCH), STRETCH)
+            _substitute(hessian, diagonal, step)
+            slope = 0.0
+            for j in range(n):
+                slope += step[j] * residual[j]
+            if not slope > 0.0:
+                continue
+            length = 1.0
+            while length > (0.1 if newton == 0 else 1e-10):
+                for j in range(n):
+                    trial[j] = t[j] + length * step[j]
+                new = _cumulant(trial, p, scaled, index, rate, copies, edge, square, mean_edge, low, up, own, shift,
+                                solution, factor, inverse_diagonal, mu)  # fmt: skip
+                # the last steps change the value by less than its rounding
+                if new <= value - 1e-4 * length * slope + 1e-13 * (1.0 + abs(value)):
+                    moved = True
+                    break
+                length *= 0.5
+            if moved:
                 break
-            length *= 0.5
-            if length < 1e-10:
-                if error <= ROUNDED:
-                    return result, CONVERGED, -1, error, steps
-                return np.nan, STUCK, -1, error, steps
+        if not moved:
+            if error <= ROUNDED:
+                return result, CONVERGED, -1, error, steps
+            return np.nan, STUCK, -1, error, steps
         value = new
         for j in range(n):
             t[j] = trial[j]
@@ -339,7 +371,7 @@ def _solve(power, reading, index, coefficient, copies, edge, square, covariance,
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def solve_all(power, reading, index, coefficient, copies, edge, covariance, mean, mean_edge):
+def solve_all(power, errors, index, coefficient, copies, edge, covariance, mean, mean_edge):
     """Return log density, status, place, error and steps of every parameter vector."""
     n_vec = covariance.shape[0]
     square = np.zeros(edge.size, dtype=np.int64)
@@ -349,6 +381,6 @@ def solve_all(power, reading, index, coefficient, copies, edge, covariance, mean
     status, place, steps = np.empty(n_vec, np.int64), np.empty(n_vec, np.int64), np.empty(n_vec, np.int64)
     for v in numba.prange(n_vec):
         result[v], status[v], place[v], error[v], steps[v] = _solve(
-            power, reading, index, coefficient, copies, edge, square, covariance[v], mean[v], mean_edge
+            power[v], errors[v], index, coefficient, copies, edge, square, covariance[v], mean[v], mean_edge
         )
     return result, status, place, error, steps

@@ -30,7 +30,7 @@ FORBID = {"extra": "forbid"}
 SCATTER = {
     "amplitude_scatter": "amplitude", "direction_scatter": "direction", "log10_intrinsic_scatter": "intrinsic",
 }  # fmt: skip
-NUISANCES = {"log10_noise": "noise", "window": "window", "response_width": "width"}
+NUISANCES = {"log10_noise": "noise", "response_width": "width"}
 
 
 @dataclass(frozen=True)

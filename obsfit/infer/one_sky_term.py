@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.linalg import block_diag
 
 from obsfit.infer.dipole_term import DipoleScatter
 from obsfit.infer.saddlepoint import Block, draw, log_density, moments
@@ -27,8 +28,6 @@ IntArray = NDArray[np.int64]
 
 # (delta_0h, delta_6h) per real and imaginary part of a_11, Eq. (18) of AM17.
 COMPONENTS = np.sqrt(3.0 / (2.0 * np.pi)) * np.array([-1.0, 1.0])
-# Nodes of the window's nuisance, in standard deviations of its calibration; linear in between.
-WINDOW_NODES = np.linspace(-3.0, 3.0, 7)
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,11 @@ class Nuisances:
     noise : frozen scipy.stats distribution or None
         log10 of the noise power over the record's estimate, for each map whose noise was estimated from its
         significance (records with a column noise).
-    window : frozen scipy.stats distribution or None
-        Deviation of a calibrated declination weight from its centre, in standard deviations of its calibration,
-        between -3 and 3; for records whose weight is not published.
     width : frozen scipy.stats distribution or None
         Factor on all spreads of the energy responses.
     """
 
     noise: Any | None = field(default_factory=lambda: stats.uniform(-1.0, 2.0))
-    window: Any | None = field(default_factory=lambda: stats.truncnorm(WINDOW_NODES[0], WINDOW_NODES[-1]))
     width: Any | None = field(default_factory=lambda: stats.truncnorm(-2.5, 2.5, loc=1.0, scale=0.15))
 
 
@@ -68,8 +63,10 @@ class OneSkyTerm:
     :math:`\hat C_\ell = \sum_m |y_{\ell m}|^2/(2\ell+1)` of all spectra are quadratic forms of Gaussian modes, whose
     joint law is taken from its exact cumulant generating function by the saddlepoint method
     (`obsfit.infer.saddlepoint`): neither independent nor Gaussian, and right for two degrees of freedom and for
-    multipoles that are nearly one number. Reading errors of the tables are part of it, so that differences of powers
-    below them carry no weight.
+    multipoles that are nearly one number. Errors of the powers beside noise are part of it: reading errors of the
+    tables, so that differences of powers below them carry no weight, and what is not known of a declination weight
+    that had to be calibrated. Its exponent is a nuisance of each record, integrated to first order: its error e moves
+    all powers of the record together, by :math:`e\,\partial \ln\langle\hat C_\ell\rangle/\partial e`.
 
     Two approximations are left. Given the dipoles, the covariance of :math:`y_1` is taken as circular (the mean of
     those of real and imaginary parts; only unequal errors of amplitude and phase make it otherwise). And the noise of
@@ -83,17 +80,20 @@ class OneSkyTerm:
     records : tuple of PowerSpectrum and DipoleMeasurements
         What was measured.
     nuisances : Nuisances
-        Priors of noise, window and energy response.
+        Priors of noise and energy response.
     scatter : DipoleScatter
         Priors of the scatter between dipole experiments.
     energy_spread : bool
         Whether observations average over their published spread in energy; if not, all see their median alone.
+    window_error : float
+        Factor on the calibration error of declination weights; zero takes them for known.
     """
 
     records: tuple[PowerSpectrum | DipoleMeasurements, ...]
     nuisances: Nuisances = field(default_factory=Nuisances)
     scatter: DipoleScatter = field(default_factory=DipoleScatter)
     energy_spread: bool = True
+    window_error: float = 1.0
 
     def observing(self, *records: PowerSpectrum | DipoleMeasurements) -> OneSkyTerm:
         """Return the same observations with other outcomes, such as mock data; operators are not built again.
@@ -151,9 +151,6 @@ class OneSkyTerm:
             name = "log10_noise" if len(self._noisy) == 1 else f"log10_noise_{number + 1}"
             text = f"log10 of the noise power over the estimate of {self.spectra[number].measurement}"
             chosen.append((name, self.nuisances.noise, "", text, r"\log_{10} N/N_0"))
-        if any(len(nodes) > 1 for nodes in self._operators):
-            text = "deviation of the calibrated declination weight from its centre, in standard deviations"
-            chosen.append(("window", self.nuisances.window, "", text, "w"))
         if any(not response.is_delta for response in self._energies):
             text = "factor on the spreads of the energy responses"
             chosen.append(("response_width", self.nuisances.width, "", text, "f_E"))
@@ -180,31 +177,31 @@ class OneSkyTerm:
     @cached_property
     def lmax(self) -> int:
         """Largest multipole that any observation asks for."""
-        return max(operator.lmax for nodes in self._operators for operator in nodes)
+        return max(operator.lmax for operator, *_ in self._operators)
 
     # What follows is fixed by the records: operators, their rows, and where each row of y_m belongs.
 
     @cached_property
     def _operators(self) -> tuple[tuple[ObservationOperator, ...], ...]:
-        """Operators of each record: one for each node of the window where the weight is a nuisance, else one."""
+        """Operator of each record; with those of a weight one error above and below, where it was calibrated."""
         found: list[tuple[ObservationOperator, ...]] = []
-        for record in (*self.spectra, *self.dipoles):
+        for record in self._ordered:
             if isinstance(record, DipoleMeasurements) or record.kind == "full-sky":
                 found.append((operator_for(record),))
                 continue
             calibration = calibrated_window(record)
-            if calibration is None:
+            if calibration is None or self.window_error == 0.0:
                 found.append((pseudo_operator(record),))
             else:
-                nodes = WINDOW_NODES if self.nuisances.window is not None else np.zeros(1)
-                found.append(tuple(pseudo_operator(record, calibration.at(float(node))) for node in nodes))
+                deviations = (0.0, self.window_error, -self.window_error)
+                found.append(tuple(pseudo_operator(record, calibration.at(number)) for number in deviations))
         return tuple(found)
 
     @cached_property
     def _energies(self) -> tuple[EnergyResponse, ...]:
         """Energy response of each record on one grid of rigidities."""
         response = energy_response_for if self.energy_spread else _at_median
-        responses = [response(record) for record in (*self.spectra, *self.dipoles)]
+        responses = [response(record) for record in self._ordered]
         return tuple(common_rigidities(responses))
 
     @cached_property
@@ -213,6 +210,11 @@ class OneSkyTerm:
         if self.nuisances.noise is None:
             return ()
         return tuple(n for n, record in enumerate(self.spectra) if np.isfinite(record.noise).all())
+
+    @cached_property
+    def _ordered(self) -> tuple[PowerSpectrum | DipoleMeasurements, ...]:
+        """All records, spectra first."""
+        return (*self.spectra, *self.dipoles)
 
     @cached_property
     def _power(self) -> FloatArray:
@@ -244,8 +246,8 @@ class OneSkyTerm:
         """Response of each dipole to a_l1, shape (n_dipole, lmax + 1)."""
         rows = np.zeros((len(self._components), self.lmax + 1))
         start = 0
-        for nodes in self._operators[len(self.spectra) :]:
-            response = nodes[0].response[1][:, 1]
+        for operator, *_ in self._operators[len(self.spectra) :]:
+            response = operator.response[1][:, 1]
             rows[start : start + len(response), : response.shape[1]] = response
             start += len(response)
         return rows
@@ -258,30 +260,25 @@ class OneSkyTerm:
         for m in range(max((int(record.ell[-1]) for record in self.spectra), default=-1) + 1):
             index, owner, norm, parts, noise = [], [], [], [], []
             for number, record in enumerate(self.spectra):
-                nodes = self._operators[number]
-                if m not in nodes[0].response:
+                operator, *turned = self._operators[number]
+                if m not in operator.response:
                     continue
                 seen = np.flatnonzero(record.ell >= m)
                 ell = record.ell[seen]
-                response = np.zeros((len(WINDOW_NODES), ell.size, self.lmax + 1))
-                response[:, :, : nodes[0].lmax + 1] = np.array([node.response[m][0, ell] for node in nodes])
+                response = np.zeros((3, ell.size, self.lmax + 1))
+                for place, choice in enumerate((operator, *(turned or (operator, operator)))):
+                    response[place, :, : operator.lmax + 1] = choice.response[m][0, ell]
                 parts.append(response)
-                own = np.array([node.noise[m][0][np.ix_(ell, ell)] for node in nodes])
-                noise.append(np.broadcast_to(own, (len(WINDOW_NODES), ell.size, ell.size)))
+                noise.append(operator.noise[m][0][np.ix_(ell, ell)])
                 index.append(first[number] + seen)
                 owner.append(np.full(ell.size, number))
                 norm.append((1.0 if m == 0 else 2.0) / (2.0 * ell + 1.0))
             if parts:
-                total = sum(len(part) for part in index)
-                matrix, start = np.zeros((len(WINDOW_NODES), total, total)), 0
-                for part in noise:
-                    stop = start + part.shape[1]
-                    matrix[:, start:stop, start:stop] = part
-                    start = stop
+                both = np.concatenate(parts, axis=1)
                 blocks.append(
                     _Rows(
-                        m, np.concatenate(index), np.concatenate(owner), np.concatenate(norm),
-                        np.concatenate(parts, axis=1), matrix,
+                        m, np.concatenate(index), np.concatenate(owner), np.concatenate(norm), both[0], both[1:],
+                        block_diag(*noise),
                     )
                 )  # fmt: skip
         return tuple(blocks)
@@ -295,12 +292,6 @@ class OneSkyTerm:
         """Weights of all observations over rigidity, spectra first, shape (n_vec, n_obs, n_rig)."""
         width = columns.get("response_width", np.ones(n_vec))
         return np.concatenate([response.widened(width) for response in self._energies], axis=1)
-
-    def _window(self, columns: dict[str, FloatArray], n_vec: int) -> FloatArray:
-        """Weights of the window's nodes, shape (n_vec, n_node)."""
-        if "window" not in columns:
-            return np.tile(np.eye(len(WINDOW_NODES))[len(WINDOW_NODES) // 2], (n_vec, 1))
-        return np.array([np.interp(columns["window"], WINDOW_NODES, node) for node in np.eye(len(WINDOW_NODES))]).T
 
     def _noise_scale(self, columns: dict[str, FloatArray], n_vec: int) -> FloatArray:
         """Factor on the noise of each spectrum, shape (n_vec, n_spectra)."""
@@ -342,33 +333,55 @@ class OneSkyTerm:
             folded = weights[:, None] @ by_ell @ np.swapaxes(weights, 1, 2)[:, None]
             power[..., :stop] = np.moveaxis(folded, 1, -1)
         fixed = None if sky.alm is None else weights @ sky.alm
-        return _Seen(
-            power, fixed, self._window(columns, n_vec), self._noise_scale(columns, n_vec),
-            self._dipole_covariance(columns, n_vec),
-        )  # fmt: skip
+        return _Seen(power, fixed, self._noise_scale(columns, n_vec), self._dipole_covariance(columns, n_vec))
 
-    def _modes(self, seen: _Seen) -> tuple[list[Block], list[FloatArray]]:
-        """Blocks of the powers, unconditional, and the response of each block's rows, (n_vec, n_row, l)."""
-        blocks, responses = [], []
+    def _modes(self, seen: _Seen) -> list[Block]:
+        """Blocks of the powers, before anything is known of the dipoles."""
+        blocks = []
         for rows in self._blocks:
-            response = np.tensordot(seen.window, rows.response, 1)
-            signal = row_covariance(response, rows.owner, response, rows.owner, seen.power)
+            signal = row_covariance(rows.response, rows.owner, rows.response, rows.owner, seen.power)
             scale = np.sqrt(seen.noise_scale[:, rows.owner])
-            total = signal + scale[:, :, None] * np.tensordot(seen.window, rows.noise, 1) * scale[:, None, :]
+            total = signal + scale[:, :, None] * rows.noise * scale[:, None, :]
             mean = None
             if seen.fixed is not None:
-                b = fixed_rows(response, rows.owner, seen.fixed, rows.m)
+                b = fixed_rows(rows.response, rows.owner, seen.fixed, rows.m)
                 mean = b.real[:, None] if rows.m == 0 else np.stack([b.real, b.imag], 1)
             copies = 1 if rows.m == 0 else 2
             blocks.append(Block(rows.index, rows.norm, total / copies, copies, mean))
-            responses.append(response)
-        return blocks, responses
+        return blocks
+
+    def _errors(self, seen: _Seen) -> FloatArray:
+        """Covariance of the errors of the powers beside noise, shape (n_vec, n_power, n_power)."""
+        n_vec, n_power = len(seen.power), self._power.size
+        covariance = np.zeros((n_vec, n_power, n_power))
+        covariance[:, range(n_power), range(n_power)] = self._reading**2
+        uncertain = [number for number in range(len(self.spectra)) if len(self._operators[number]) > 1]
+        if not uncertain:
+            return covariance
+        turned = np.zeros((2, n_vec, n_power))
+        for rows in self._blocks:
+            own = seen.power[:, rows.owner, rows.owner]
+            variance = np.einsum("srl,vrl->svr", rows.turned**2, own)
+            variance += seen.noise_scale[:, rows.owner] * np.diagonal(rows.noise)
+            if seen.fixed is not None:
+                fixed = [fixed_rows(response, rows.owner, seen.fixed, rows.m) for response in rows.turned]
+                variance += np.abs(fixed) ** 2
+            # no power occurs twice among the rows of one m
+            turned[:, :, rows.index] += rows.norm * variance
+        shift = 0.5 * self._power * np.log(turned[0] / turned[1])
+        for number in uncertain:
+            own = shift * (self._spectrum_of_power == number)
+            covariance += own[:, :, None] * own[:, None, :]
+        return covariance
+
+    @cached_property
+    def _spectrum_of_power(self) -> IntArray:
+        return np.repeat(np.arange(len(self.spectra)), [len(record) for record in self.spectra])
 
     def _linear(self, seen: _Seen) -> tuple[FloatArray, FloatArray]:
         """Mean (n_vec, 2 n) and covariance (n_vec, 2 n, 2 n) of the dipole components."""
-        n, n_vec = len(self._components), len(seen.power)
+        n, n_vec, rows = len(self._components), len(seen.power), self._dipole_rows
         owner = len(self.spectra) + np.arange(n)
-        rows = np.broadcast_to(self._dipole_rows, (n_vec, *self._dipole_rows.shape))
         signal = row_covariance(rows, owner, rows, owner, seen.power)
         covariance = seen.dipole_covariance.reshape(n_vec, n, 2, n, 2).copy()
         for axis in range(2):
@@ -380,7 +393,7 @@ class OneSkyTerm:
         return mean.reshape(n_vec, 2 * n), covariance.reshape(n_vec, 2 * n, 2 * n)
 
     def _given_dipoles(
-        self, seen: _Seen, blocks: list[Block], responses: list[FloatArray], components: FloatArray
+        self, seen: _Seen, blocks: list[Block], components: FloatArray
     ) -> tuple[list[Block], FloatArray]:
         """Blocks of the powers given the dipole components (n_vec or 1, n, 2), and their log density."""
         n_vec = len(seen.power)
@@ -397,8 +410,7 @@ class OneSkyTerm:
             return blocks, linear
         rows, block, n = self._blocks[number], blocks[number], len(self._components)
         owner = len(self.spectra) + np.arange(n)
-        dipole_rows = np.broadcast_to(self._dipole_rows, (n_vec, *self._dipole_rows.shape))
-        shared = row_covariance(responses[number], rows.owner, dipole_rows, owner, seen.power)
+        shared = row_covariance(rows.response, rows.owner, self._dipole_rows, owner, seen.power)
         start = np.zeros((n_vec, 2, rows.index.size)) if block.mean is None else block.mean
         conditional, lost = np.empty_like(start), np.zeros_like(block.covariance)
         for axis in range(2):
@@ -418,24 +430,26 @@ class OneSkyTerm:
         """Log likelihood, shape (n_vec,), of other data (n_data,) of the same observations."""
         seen = self._seen(sky, nuisance)
         n_power = self._power.size
-        blocks, total = self._given_dipoles(seen, *self._modes(seen), data[n_power:])
+        blocks, total = self._given_dipoles(seen, self._modes(seen), data[..., n_power:])
         if n_power:
-            total = total + log_density(data[:n_power], blocks, reading=self._reading)
+            total = total + log_density(
+                data[..., :n_power], blocks, reading=np.zeros(n_power), errors=self._errors(seen)
+            )
         return total
 
     def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Exact mean (n_vec, n_data) and covariance of all data; powers and dipoles are uncorrelated without a fixed sky.
+        """Exact mean, shape (n_vec, n_data), and covariance of all data.
 
-        The covariance, shape (n_vec, n_data, n_data), leaves out what a fixed part of the sky makes common to dipoles
-        and powers.
+        The covariance, shape (n_vec, n_data, n_data), is zero between powers and dipoles, as it is without a fixed part
+        of the sky; what such a part makes common to both is left out.
         """
         seen = self._seen(sky, nuisance)
         n_vec, n_power, n_data = len(nuisance), self._power.size, self.data.size
         mean, covariance = np.zeros((n_vec, n_data)), np.zeros((n_vec, n_data, n_data))
         if n_power:
-            own_mean, own = moments(self._modes(seen)[0], n_power)
+            own_mean, own = moments(self._modes(seen), n_power)
             mean[:, :n_power] = own_mean
-            covariance[:, :n_power, :n_power] = own + np.diag(self._reading**2)
+            covariance[:, :n_power, :n_power] = own + self._errors(seen)
         if self.dipoles:
             mean[:, n_power:], covariance[:, n_power:, n_power:] = self._linear(seen)
         return mean, covariance
@@ -451,9 +465,11 @@ class OneSkyTerm:
             components = mean + (factor @ rng.normal(size=mean.shape)[..., None])[..., 0]
         if not n_power:
             return components
-        blocks, _ = self._given_dipoles(seen, *self._modes(seen), components)
+        blocks, _ = self._given_dipoles(seen, self._modes(seen), components)
         power = draw(blocks, n_power, rng=rng)
-        power = power + self._reading * rng.normal(size=power.shape)
+        values, vectors = np.linalg.eigh(self._errors(seen))
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
+        power = power + (root @ rng.normal(size=power.shape)[..., None])[..., 0]
         return np.concatenate([power, components], axis=1)
 
     def directions_below_reading(self, sky: TrueSky, nuisance: FloatArray) -> IntArray:
@@ -462,7 +478,7 @@ class OneSkyTerm:
         The likelihood sees the powers in n_power minus this many directions; the others carry reading error alone.
         """
         seen = self._seen(sky, nuisance)
-        mean, covariance = moments(self._modes(seen)[0], self._power.size)
+        mean, covariance = moments(self._modes(seen), self._power.size)
         relative = covariance / (mean[:, :, None] * mean[:, None, :])
         floor = self._reading / self._power
         known = floor > 0
@@ -472,13 +488,17 @@ class OneSkyTerm:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of y_m: which power each adds to and how, its spectrum, and response and noise at the window's nodes."""
+    """Rows of y_m: which power each adds to and how, its spectrum, response and noise.
+
+    `turned` are the responses with a declination weight one error above and below.
+    """
 
     m: int
     index: IntArray
     owner: IntArray
     norm: FloatArray
     response: FloatArray
+    turned: FloatArray
     noise: FloatArray
 
 
@@ -488,7 +508,6 @@ class _Seen:
 
     power: FloatArray
     fixed: NDArray[np.complex128] | None
-    window: FloatArray
     noise_scale: FloatArray
     dipole_covariance: FloatArray
 
@@ -504,14 +523,14 @@ def row_covariance(
 
     Parameters
     ----------
-    left, right : ndarray, shape (n_vec, n_row, lmax + 1)
+    left, right : ndarray, shape (n_row, lmax + 1)
         Responses.
     left_owner, right_owner : ndarray of int, shape (n_row,)
         Observation of each row.
     power : ndarray, shape (n_vec, n_obs, n_obs, lmax + 1)
         Power between observations.
     """
-    total = np.empty((left.shape[0], left.shape[1], right.shape[1]))
+    total = np.empty((len(power), len(left), len(right)))
     _row_covariance(
         np.ascontiguousarray(left), left_owner, np.ascontiguousarray(right), right_owner,
         np.ascontiguousarray(power), total,
@@ -524,11 +543,11 @@ def _row_covariance(
     left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
     total: FloatArray,
 ) -> None:  # fmt: skip
-    n_vec, n_left, size = left.shape
-    for v in numba.prange(n_vec):
+    n_left, size = left.shape
+    for v in numba.prange(power.shape[0]):
         for i in range(n_left):
-            for j in range(right.shape[1]):
-                a, b, c = left[v, i], right[v, j], power[v, left_owner[i], right_owner[j]]
+            for j in range(right.shape[0]):
+                a, b, c = left[i], right[j], power[v, left_owner[i], right_owner[j]]
                 value = 0.0
                 for k in range(size):
                     value += a[k] * b[k] * c[k]
@@ -540,9 +559,9 @@ def fixed_rows(
 ) -> NDArray[np.complex128]:
     """Observed a_lm of the fixed sky, shape (n_vec, n_row); `fixed` is (n_vec, n_obs, n_alm) in healpy order."""
     lmax = alm_lmax(fixed.shape[-1])
-    stop = min(lmax, response.shape[-1] - 1)
+    stop = min(lmax, response.shape[1] - 1)
     if m > stop:
-        return np.zeros(response.shape[:2], dtype=np.complex128)
+        return np.zeros(fixed.shape[:1] + response.shape[:1], dtype=np.complex128)
     start = alm_index(lmax, m, m)
     column = fixed[:, owner, start : start + stop - m + 1]
-    return np.asarray(np.einsum("vrl,vrl->vr", response[:, :, m : stop + 1], column))
+    return np.asarray(np.einsum("rl,vrl->vr", response[:, m : stop + 1], column))

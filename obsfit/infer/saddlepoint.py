@@ -278,9 +278,9 @@ def _check_data(power: FloatArray, reading: FloatArray, errors: FloatArray | Non
             continue
         bad = np.argwhere(~np.isfinite(value) | ((value < 0.0) & (name == "reading")))
         if bad.size:
-            place = ", ".join(str(number) for number in bad[0])
+            where = ", ".join(str(number) for number in bad[0])
             raise ConfigurationError(
-                f"{name}[{place}] is {value[tuple(bad[0])]}", expected="finite; an error not negative"
+                f"{name}[{where}] is {value[tuple(bad[0])]}", expected="finite; an error not negative"
             )
     variance = reading**2 if errors is None else reading**2 + np.diagonal(errors, axis1=1, axis2=2)
     bad = np.argwhere((power <= 0.0) & (variance == 0.0))

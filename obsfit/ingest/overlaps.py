@@ -56,10 +56,10 @@ def repeated(records: Sequence[Record]) -> tuple[tuple[str, str, str], ...]:
     joint likelihood knows what they share. The same analysis twice is another matter: equal keys, two tables of
     dipoles that declare an overlap, and spectra of one paper in bands that meet.
     """
-    found = []
+    found: list[tuple[str, str, str]] = []
     for a, b in combinations(records, 2):
         shared = overlapping([a, b])
-        if shared and (_keys(a) & _keys(b) or type(a) is type(b) and _same_analysis(a, b)):
+        if shared and (_keys(a) & _keys(b) or (type(a) is type(b) and _same_analysis(a, b))):
             found.extend(shared)
     return tuple(found)
 

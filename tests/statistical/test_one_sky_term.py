@@ -77,7 +77,7 @@ def projection_route(low, high):
     theta, alpha = hp.pix2ang(NSIDE, np.arange(hp.nside2npix(NSIDE)))
     inside = (np.pi / 2 - theta >= np.radians(low)) & (np.pi / 2 - theta <= np.radians(high))
     rows = []
-    for ell, m in [(ell, m) for m in range(LMAX + 1) for ell in range(m, LMAX + 1) if ell > 0]:
+    for ell, m in [(k, order) for order in range(LMAX + 1) for k in range(order, LMAX + 1) if k > 0]:
         for factor in (1.0, 1.0j) if m else (1.0,):
             alm = np.zeros(hp.Alm.getsize(LMAX), dtype=complex)
             alm[hp.Alm.getidx(LMAX, ell, m)] = factor * (np.sqrt(0.5) if m else 1.0)
@@ -105,7 +105,7 @@ def skies():
             spectrum("band", 30.0, [1, 2, 3, 4], SOUTH, HIGH, noise=1e-9),
             dipole(20.0, LOW, HIGH, 0.1),
         ),
-        Nuisances(None, None, None),
+        Nuisances(None, None),
         DipoleScatter.none(),
         energy_spread=False,
     )
@@ -153,7 +153,7 @@ def test_one_full_sky_spectrum_has_the_law_of_chi_square():
     """On the full sky powers are independent with 2 l degrees of freedom: differences of log density are exact."""
     ell = np.arange(1, 7)
     data = 0.7 * ell**-2.5 / (2 * ell + 1)
-    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None, None))
+    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None))
     slopes = np.array([-3.5, -3.0, -2.5, -2.0])
     c = np.concatenate([power_law(np.array([10.0]), 1.0, slope=slope, lmax=20) for slope in slopes])
     found = term.log_prob(TrueSky(np.array([10.0]), c_ell=c), np.zeros((4, 0)))
@@ -174,7 +174,7 @@ def test_two_energies_have_the_law_of_two_correlated_exponentials(decades):
     found, expected = [], []
     for pair in pairs:
         records = [full_sky(f"s{i}", rigidity[i], [1], c_ell=pair[i : i + 1], noise=1e-12) for i in range(2)]
-        found.append(OneSkyTerm(tuple(records), Nuisances(None, None, None)).log_prob(sky, np.zeros((1, 0)))[0])
+        found.append(OneSkyTerm(tuple(records), Nuisances(None, None)).log_prob(sky, np.zeros((1, 0)))[0])
         x, y = pair / (2 / 3)
         z = 2 * np.sqrt(squared * x * y) / (1 - squared)
         expected.append(np.log(ive(0, z)) + z - (x + y) / (1 - squared) - np.log(1 - squared))
@@ -185,8 +185,8 @@ def test_two_energies_have_the_law_of_two_correlated_exponentials(decades):
 def test_energies_without_memory_multiply():
     rigidity = np.array([10.0, 20.0])
     records = [spectrum(f"s{i}", rigidity[i], [1, 2, 3], -90, -25, noise=1e-3) for i in range(2)]
-    joint = OneSkyTerm(tuple(records), Nuisances(None, None, None), energy_spread=False)
-    apart = [OneSkyTerm((record,), Nuisances(None, None, None), energy_spread=False) for record in records]
+    joint = OneSkyTerm(tuple(records), Nuisances(None, None), energy_spread=False)
+    apart = [OneSkyTerm((record,), Nuisances(None, None), energy_spread=False) for record in records]
     sky = TrueSky(rigidity, c_ell=power_law(rigidity, 1e-3, lmax=30))
     alone = [
         term.log_prob(TrueSky(rigidity[i : i + 1], c_ell=sky.c_ell[:, i : i + 1, i : i + 1]), np.zeros((1, 0)))
@@ -196,7 +196,7 @@ def test_energies_without_memory_multiply():
 
 
 def test_a_dipole_of_the_same_sky_tells_the_power():
-    """Given a nearly noiseless dipole on the full sky, C_1 is known: its law is a narrow Gaussian about 2 |a_11|^2/3."""
+    """Given a nearly noiseless dipole on the full sky, C_1 is known: a narrow Gaussian about 2 |a_11|^2 / 3."""
     direction = dipole(10.0, -90, 90, 1e-3, amplitude=0.5)
     components = np.array([0.5 * np.cos(0.7), 0.5 * np.sin(0.7)])
     a_11 = np.sqrt(2 * np.pi / 3) * components / (np.pi / 4)
@@ -209,7 +209,7 @@ def test_a_dipole_of_the_same_sky_tells_the_power():
     found = []
     for factor in (0.99, 0.995, 1.0, 1.005, 1.01):
         record = full_sky("full", 10.0, [1], c_ell=np.array([known * factor]), noise=1e-9)
-        term = OneSkyTerm((record, direction), Nuisances(None, None, None), DipoleScatter.none(), energy_spread=False)
+        term = OneSkyTerm((record, direction), Nuisances(None, None), DipoleScatter.none(), energy_spread=False)
         found.append(term.log_prob(sky, np.zeros((1, 0)))[0])
     width = known * 2 * (1e-3 / 0.5)
     offsets = known * (np.array([0.99, 0.995, 1.0, 1.005, 1.01]) - 1)

@@ -16,7 +16,7 @@ from obsfit.operators.energy import EnergyResponse
 from obsfit.operators.pseudo import calibrated_window, pseudo_operator
 from obsfit.records import DipoleMeasurements, Provenance, TrueSky
 
-FIXED = Nuisances(None, None, None)
+FIXED = Nuisances(None, None)
 ICECUBE = obsfit.load_spectrum("icecube-2025", energy=24 * u.TeV)
 HAWC = obsfit.load_spectrum("hawc-icecube-2019-by-field", field="hawc").select(1, 6)
 
@@ -39,24 +39,34 @@ def sky_of(term, *, log10_c1=-6.0, exponent=0.4, n_vec=1):
     return TrueSky(term.rigidity_tv, c_ell=model.c_ell(theta, term.rigidity_tv, term.lmax))
 
 
-def test_a_nuisance_of_the_window_is_the_window_itself():
-    term = OneSkyTerm((ICECUBE,), replace(FIXED, window=Nuisances().window))
-    assert [parameter.name for parameter in term.parameters] == ["window"]
-    sky = sky_of(term)
-    mean, covariance = term.moments(sky, np.array([[1.0]]))
-    operator = pseudo_operator(ICECUBE, calibrated_window(ICECUBE).at(1.0))
-    response = operator.energy.on(sky.rigidity_tv)
-    expected = replace(operator, energy=response).expect(sky)
-    np.testing.assert_allclose(mean, expected.mean, rtol=1e-12)
+def test_the_error_of_a_window_moves_all_its_powers_together():
+    """The weight one error above and below its centre, against operators made with these weights."""
+    term = OneSkyTerm((ICECUBE,), FIXED)
+    assert term.parameters == ()
+    sky, empty = sky_of(term), np.zeros((1, 0))
+    means, calibration = [], calibrated_window(ICECUBE)
+    for deviation in (0.0, 1.0, -1.0):
+        operator = pseudo_operator(ICECUBE, calibration.at(deviation), energy_spread=True)
+        moments = replace(operator, energy=operator.energy.on(sky.rigidity_tv)).expect(sky)
+        means.append(moments.mean[0])
+        if deviation == 0.0:
+            covariance = moments.covariance[0]
+    shift = 0.5 * ICECUBE.c_ell * np.log(means[1] / means[2])
+    errors = np.outer(shift, shift) + np.diag((ICECUBE.reading_error * ICECUBE.c_ell) ** 2)
+    found = term.moments(sky, empty)
+    np.testing.assert_allclose(found[0][0], means[0], rtol=1e-10)
+    # the noise of the turned weight is taken for that of the centre
+    np.testing.assert_allclose(found[1][0] - covariance, errors, rtol=2e-2, atol=2e-3 * np.abs(errors).max())
+    known = OneSkyTerm((ICECUBE,), FIXED, window_error=0.0)
     reading = np.diag((ICECUBE.reading_error * ICECUBE.c_ell) ** 2)
-    np.testing.assert_allclose(covariance - reading, expected.covariance, rtol=1e-9)
+    np.testing.assert_allclose(known.moments(sky, empty)[1][0], covariance + reading, rtol=1e-9)
 
 
 def test_the_width_of_the_energy_response_is_a_nuisance():
     term = OneSkyTerm((ICECUBE,), replace(FIXED, width=Nuisances().width))
     assert [parameter.name for parameter in term.parameters] == ["response_width"]
     sky = sky_of(term)
-    operator = pseudo_operator(ICECUBE, calibrated_window(ICECUBE).window)
+    operator = pseudo_operator(ICECUBE, energy_spread=True)
     given = operator.energy
     wider = EnergyResponse.log_normal(given.median_tev, 1.2 * given.spread_dex, rigidity_tv=sky.rigidity_tv)
     expected = replace(operator, energy=wider).expect(sky)
@@ -66,7 +76,7 @@ def test_the_width_of_the_energy_response_is_a_nuisance():
 
 
 def test_scatter_of_an_experiment_is_common_to_its_rows():
-    term = OneSkyTerm((dipoles(), ), FIXED)
+    term = OneSkyTerm((dipoles(),), FIXED)
     nuisance = np.array([[0.2, 10.0, -4.0]])
     sky = TrueSky(term.rigidity_tv, c_ell=np.zeros((1, 1, 1, term.lmax + 1)))
     _, covariance = term.moments(sky, nuisance)
@@ -123,7 +133,9 @@ def test_errors_of_amplitude_and_phase_may_differ():
         mean = cross @ inverse @ term.data[3:]
         index = np.tile(ell - 1, 2)
         blocks.append(
-            Block(index, 2 / (2 * np.tile(ell, 2) + 1), (real - cross @ inverse @ cross.T)[None], 1, mean[None, None])
+            Block(
+                index, 2 / (2 * np.tile(ell, 2) + 1), (real - cross @ inverse @ cross.T)[None], 1, mean[None, None]
+            )
         )
         linear = -0.5 * (term.data[3:] @ inverse @ term.data[3:] + np.linalg.slogdet(2 * np.pi * total)[1])
     expected = linear + log_density(pseudo.c_ell, blocks, reading=np.zeros(3))
@@ -172,7 +184,7 @@ def test_a_configuration_takes_several_data_sets():
     )
     joint = configured_posterior(configuration, base=Path())
     assert joint.names == (
-        "log10_c1", "exponent", "slope", "log10_coherence", "log10_noise", "window", "response_width",
+        "log10_c1", "exponent", "slope", "log10_coherence", "log10_noise", "response_width",
     )  # fmt: skip
     apart = configured_posterior(replace(configuration, assume_independent_skies=True), base=Path())
     assert len(apart.likelihood.terms) == 3
