@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ PAPER = "AM17"
 FIGURE = "Fig. 15, data"
 USER_FILES = {"icecube-2013": "OBSFIT_ICECUBE_2013_SPECTRUM", "hawc-2014": "OBSFIT_HAWC_2014_SPECTRUM"}
 
+# AM17 below Fig. 7.
+EVENTS = {"icecube-2013": 3.2e11, "hawc-2014": 4.9e10}
 LMAX = 30
 EXPONENTS = {"1/3": 1 / 3, "1/2": 1 / 2, "2/3": 2 / 3}
 PIVOT = "1/2"
@@ -32,6 +35,13 @@ CURVE = "0.25"
 STYLES = {"1/3": "--", "1/2": "-", "2/3": "-."}
 FAR = 300
 PANELS = {"hawc": "(a) HAWC band, 10 TeV", "icecube": "(b) IceCube band, 10 TeV"}
+
+
+def own_spectrum(path: Path, events: float) -> PowerSpectrum:
+    """Return the spectrum in a file of the user's; a missing noise is that of Eq. (32) for a number of events."""
+    record = obsfit.load_spectrum(path).select(1, LMAX)
+    level = 4.0 * np.pi * record.sky_fraction**2 / events
+    return replace(record, noise=np.where(np.isfinite(record.noise), record.noise, level))
 
 
 def folded(operator: ObservationOperator, power: np.ndarray) -> np.ndarray:
@@ -84,7 +94,7 @@ def draw(bands: dict[str, Table], energies: list[Table], own: dict[str, Table], 
             _panel(axes, table)
             axes.set_title(title, loc="left")
             for name, points in own.items():
-                if name.split("-")[0] in title.lower():
+                if title == PANELS[name.split("-")[0]]:
                     axes.plot(points["ell"], points["power"], color=COLOURS["green"], marker="s",
                               markerfacecolor="white", linestyle="none", label="your file")  # fmt: skip
         _ratios(panels[1, 1], energies)
@@ -170,10 +180,12 @@ def notes(made: dict[str, tuple[Table, float]], twelve: list[PowerSpectrum], con
     if absent:
         found.append(
             "The points of the paper, IceCube at 20 TeV (2013) and HAWC at 2 TeV (2014), are not public in a form "
-            "that we have. Files of them can be given in environment variables: "
-            + ", ".join(absent)
-            + "; they are "
-            "drawn over a C_1 of their own, found with their own window."
+            "that we have. Files of them can be given in environment variables: " + ", ".join(absent) + "."
+        )
+    if context.user_files:
+        found.append(
+            "Squares in (a) and (b) come from files of yours, each over a C_1 found with its own window, with "
+            "Eq. (32) where a file gives no noise; the curves belong to the bands of the map."
         )
     low = {key: table["power"] / table["folded_1/2"] for key, (table, _) in made.items()}
     ice = next(table for key, (table, _) in made.items() if key.endswith("-icecube"))
@@ -226,7 +238,7 @@ def make(context: Context) -> FigureEntry:
         field: obsfit.load_spectrum("hawc-icecube-2019-by-field", field=field).select(1, LMAX) for field in PANELS
     }
     twelve = obsfit.load_spectra("icecube-2025")
-    own = {name: obsfit.load_spectrum(file).select(1, LMAX) for name, file in context.user_files.items()}
+    own = {name: own_spectrum(file, EVENTS[name]) for name, file in context.user_files.items()}
     made = {record.measurement: numbers(record) for record in (*fields.values(), *twelve, *own.values())}
     bands = {title: made[fields[field].measurement][0] for field, title in PANELS.items()}
     bands["(c) IceCube, 12 years, 13 TeV"] = made[twelve[0].measurement][0]

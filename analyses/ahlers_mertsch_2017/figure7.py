@@ -268,7 +268,8 @@ def notes(
         )
     found.append(
         "The bands are ours, not spectra of the collaborations: they come from the published picture of the map at "
-        "10 TeV. HAWC's own points are at 2 TeV, IceCube's own come from the two-point "
+        "10 TeV, in which 601 northern pixels are clipped at 2e-3 and reading errors make a power of 1.2e-12. HAWC's own "
+        "points are at 2 TeV, IceCube's own come from the two-point "
         "correlation function. At l = 30 the smoothing leaves "
         f"{float(records['hawc'].window_power[-1]):.2f} of the power, signal and noise."
     )
@@ -345,8 +346,8 @@ def make(context: Context) -> FigureEntry:
         caption="Pseudo-power of two declination bands of the 10 TeV map of HAWC and IceCube (blue): below -30 "
         "degrees, where it rests on IceCube alone (top), and from -20 to 64 degrees, where it rests on HAWC alone "
         "(bottom). Ring means are removed, each band has unit weight, and the power is neither divided by the sky "
-        "fraction nor freed of the window of the 5 degree smoothing. Red: the same after dipole, quadrupole and "
-        "octupole were fitted inside the band and subtracted; nothing is left at l = 1 to 3. Dashed, with the 68 "
+        "fraction nor freed of the window of the 5 degree smoothing. Red points, where the file of the map is at "
+        "hand: the same after dipole, quadrupole and octupole were fitted inside the band and subtracted; nothing is left at l = 1 to 3. Dashed, with the 68 "
         "percent of skies and noise: Eq. (77) with p = 1/2 folded through the same window, without and with the "
         "subtraction. Grey: 68 and 95 percent of isotropic maps with the noise and the filter of the map. Dotted: "
         "Eq. (32) with the events of the paper. Purple: twelve years of IceCube at 24 TeV, with the upper edge of "

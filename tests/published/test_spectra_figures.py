@@ -404,6 +404,29 @@ def test_subtracted_powers_of_the_map(tmp_path):
                 assert table[column][ell - 1] == pytest.approx(expected, rel=3e-3, abs=0)
 
 
+def test_files_of_the_user_are_drawn_and_reported(tmp_path):
+    file = tmp_path / "mine.ecsv"
+    numbers = [f"{ell} {1e-6 * ell**-3.0 + 1e-10}" for ell in range(1, 21)]
+    file.write_text(
+        "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: ell, datatype: int64}\n# - {name: c_ell, datatype: float64}\n"
+        "# meta: {kind: pseudo, filtered: true, energy: 2 TeV, dec_min: -26 deg, dec_max: 64 deg}\n"
+        "# schema: astropy-2.0\nell c_ell\n" + "\n".join(numbers) + "\n"
+    )
+    variables = ("OBSFIT_HAWC_2014_SPECTRUM", "OBSFIT_HAWC_2014_SUBTRACTED_SPECTRUM")
+    found = made(tmp_path / "results", dict.fromkeys(variables, str(file)))
+    for key, (entry, _) in found.items():
+        assert entry.error == ""
+        assert entry.status == "needs file", key
+        assert any(source.path == str(file.resolve()) for source in entry.data)
+        assert not any("HAWC_2014" in deviation for deviation in entry.deviations)
+    table = rows(found, "am17-figure15-data", "mine")
+    c_1 = found["am17-figure15-data"][1].meta["settings"]["dipole_power"]["mine"]
+    np.testing.assert_allclose(table["power"] * c_1, 1e-6 * table["ell"] ** -3.0 + 1e-10, rtol=1e-12)
+    # No noise in the file: Eq. (32), less what the filter takes away, which is little at l = 20.
+    white = 4 * np.pi * (0.5 * (np.sin(np.radians(64)) + np.sin(np.radians(26)))) ** 2 / 4.9e10
+    assert table["noise"][-1] * c_1 == pytest.approx(white, rel=0.05, abs=0)
+
+
 def test_a_model_is_scaled_to_points_that_are_its_own_mean():
     """With little noise the gamma distributions keep their shape, and the most probable factor is the true one."""
     record = obsfit.load_spectrum("hawc-icecube-2019").select(1, 20)
