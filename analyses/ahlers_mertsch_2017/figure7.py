@@ -268,9 +268,8 @@ def notes(
         )
     found.append(
         "The bands are ours, not spectra of the collaborations: they come from the published picture of the map at "
-        "10 TeV, in which 601 northern pixels are clipped at 2e-3 and reading errors make a power of 1.2e-12. HAWC's own "
-        "points are at 2 TeV, IceCube's own come from the two-point "
-        "correlation function. At l = 30 the smoothing leaves "
+        "10 TeV, in which 601 northern pixels are clipped at 2e-3 and reading errors make a power of 1.2e-12. "
+        "HAWC's own points are at 2 TeV, IceCube's own come from the two-point correlation function. At l = 30 the smoothing leaves "
         f"{float(records['hawc'].window_power[-1]):.2f} of the power, signal and noise."
     )
     for field, name in FIELDS.items():
@@ -347,11 +346,11 @@ def make(context: Context) -> FigureEntry:
         "degrees, where it rests on IceCube alone (top), and from -20 to 64 degrees, where it rests on HAWC alone "
         "(bottom). Ring means are removed, each band has unit weight, and the power is neither divided by the sky "
         "fraction nor freed of the window of the 5 degree smoothing. Red points, where the file of the map is at "
-        "hand: the same after dipole, quadrupole and octupole were fitted inside the band and subtracted; nothing is left at l = 1 to 3. Dashed, with the 68 "
-        "percent of skies and noise: Eq. (77) with p = 1/2 folded through the same window, without and with the "
-        "subtraction. Grey: 68 and 95 percent of isotropic maps with the noise and the filter of the map. Dotted: "
-        "Eq. (32) with the events of the paper. Purple: twelve years of IceCube at 24 TeV, with the upper edge of "
-        "the published 95 percent band of isotropic maps.",
+        "hand: the same after dipole, quadrupole and octupole were fitted inside the band and subtracted; nothing is "
+        "left at l = 1 to 3. Dashed, with the 68 percent of skies and noise: Eq. (77) with p = 1/2 folded through the "
+        "same window, without and with the subtraction. Grey: 68 and 95 percent of isotropic maps with the noise and "
+        "the filter of the map. Dotted: Eq. (32) with the events of the paper. Purple: twelve years of IceCube at "
+        "24 TeV, with the upper edge of the published 95 percent band of isotropic maps.",
         alt="Two panels, IceCube above HAWC, power on a logarithmic axis against multipoles 1 to 30. In the IceCube "
         "panel the power falls from 5e-8 at l = 1 to 3e-11 at l = 25 in a zigzag; after the subtraction it rises "
         "from 3e-11 at l = 4 to 3e-10 at l = 8 and falls smoothly to 2e-12. In the HAWC panel it falls from 1e-6 to "
