@@ -269,7 +269,8 @@ def notes(
     found.append(
         "The bands are ours, not spectra of the collaborations: they come from the published picture of the map at "
         "10 TeV, in which 601 northern pixels are clipped at 2e-3 and reading errors make a power of 1.2e-12. "
-        "HAWC's own points are at 2 TeV, IceCube's own come from the two-point correlation function. At l = 30 the smoothing leaves "
+        "HAWC's own points are at 2 TeV, IceCube's own come from the two-point correlation function. At "
+        "l = 30 the smoothing leaves "
         f"{float(records['hawc'].window_power[-1]):.2f} of the power, signal and noise."
     )
     for field, name in FIELDS.items():
