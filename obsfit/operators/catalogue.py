@@ -10,7 +10,7 @@ import numpy as np
 from obsfit.operators.energy import EnergyResponse, energy_response_for
 from obsfit.operators.operator import Components, ObservationOperator, Power
 from obsfit.operators.projections import east_west_row, right_ascension_row
-from obsfit.operators.pseudo import pseudo_operator
+from obsfit.operators.pseudo import map_noise, pseudo_operator
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
 from obsfit.sky.coupling import band_coupling
@@ -152,16 +152,19 @@ def _full_sky_operator(record: PowerSpectrum) -> ObservationOperator:
     lmax = int(record.ell[-1]) + (BEYOND if record.sky_fraction < 1.0 else 0)
     ell = np.arange(lmax + 1)
     # Multipoles below the first one of the record leak into it. W^2 falls as 1 - a l (l + 1) from one at l = 0.
-    size, known = ell * (ell + 1.0), np.concatenate([[0], record.ell]) * (np.concatenate([[0], record.ell]) + 1.0)
-    window = np.interp(size, known, np.concatenate([[1.0], record.window_power]))
-    level = np.interp(ell, record.ell, np.nan_to_num(record.noise))
+    size, given = ell * (ell + 1.0), np.concatenate([[0], record.ell]) * (np.concatenate([[0], record.ell]) + 1.0)
+    window = np.interp(size, given, np.concatenate([[1.0], record.window_power]))
+    known = record.filtered and bool(np.isfinite(record.noise).all())
+    before = map_noise(record, lmax) if known else np.zeros((lmax + 1, lmax + 1, lmax + 1))
+    if not known:
+        before[:, ell, ell] = np.interp(ell, record.ell, np.nan_to_num(record.noise))
     band = u.Quantity([record.dec_min_rad, record.dec_max_rad], u.rad)
     coupling = band_coupling(band[0], band[1], lmax, filtered=record.filtered)
     response, noise = {}, {}
     for m in range(1 if record.filtered else 0, lmax + 1):
         matrix = coupling[m] * np.sqrt(window / record.sky_fraction)
         response[m] = matrix[None]
-        noise[m] = ((matrix * level) @ matrix.T)[None]
+        noise[m] = (matrix @ before[m] @ matrix.T)[None]
     return ObservationOperator(
         response, noise, EnergyResponse.delta(np.array([record.energy_tev])), Power(record.ell)
     )

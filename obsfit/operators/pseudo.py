@@ -348,7 +348,7 @@ def pseudo_operator(
         noise = data_noise(window, events, last, resamples=resamples)
     else:
         coupling = _coupling(window, last, smoothing.size - 1) * smoothing
-        noise = coupling @ _map_noise(record, smoothing.size - 1)[: last + 1] @ np.swapaxes(coupling, 1, 2)
+        noise = coupling @ map_noise(record, smoothing.size - 1)[: last + 1] @ np.swapaxes(coupling, 1, 2)
         coupling = coupling[:, :, : lmax + 1]
     return ObservationOperator(
         {m: coupling[m][None] for m in range(1, last + 1)},
@@ -416,15 +416,35 @@ def _smoothing(record: PowerSpectrum, lmax: int) -> FloatArray | None:
     return window
 
 
-def _map_noise(record: PowerSpectrum, lmax: int) -> FloatArray:
-    """Noise before smoothing of the map that a record was cut from, (m, l, l'), scaled to the noise of the record."""
+def map_noise(record: PowerSpectrum, lmax: int) -> FloatArray:
+    r"""Return the noise, before smoothing, of the map that a record was made from: covariances (m, l, l'), m > 0.
+
+    .. math:: N^m_{\ell\ell'} = 2\pi \int \sigma^2(s)\, \lambda_{\ell m}(s) \lambda_{\ell' m}(s)\, ds
+
+    over the declinations of the map, with its published error against declination where that is known, else
+    uniform over the sphere; scaled to the white noise power of the record.
+
+    Parameters
+    ----------
+    record : PowerSpectrum
+        With a column noise: of kind "pseudo" for its band as it is, of kind "full-sky" divided by the sky fraction.
+    lmax : int
+        Largest multipole.
+
+    Raises
+    ------
+    ObsfitError
+        If the record has no noise.
+    """
     if not np.all(np.isfinite(record.noise)):
         raise ObsfitError(f"{record.measurement}: the noise is not in the record", expected="a column noise")
     level = float(np.mean(record.noise))
     made_from = _map_of(record)
     band = u.Quantity([record.dec_min_rad, record.dec_max_rad], u.rad)
+    fraction = 0.5 * float(np.diff(np.sin(band.value))[0])
+    if record.kind == "full-sky":
+        level *= fraction
     if made_from is None:
-        fraction = 0.5 * float(np.diff(np.sin(band.value))[0])
         return level / fraction * band_coupling(-90 * u.deg, 90 * u.deg, lmax, filtered=True)
     profile, top = _noise_profile(made_from[0])
     nodes, weights = leggauss(400)

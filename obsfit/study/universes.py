@@ -153,12 +153,12 @@ def _posterior(configuration: UniverseConfiguration, base: Path) -> Posterior:
     unknown = sorted(set(configuration.dipoles) - chosen)
     if unknown:
         raise ConfigurationError(f"dipoles: {unknown[0]!r} is not among the measurements of fit.data")
-    return _with_records(joint, term, tuple(records))
+    return _with_term(joint, replace(term, records=tuple(records)))
 
 
-def _with_records(joint: Posterior, term: OneSkyTerm, records: tuple[Record, ...]) -> Posterior:
-    """The same posterior of other records of the same kind."""
-    likelihood = Likelihood(replace(term, records=records))
+def _with_term(joint: Posterior, term: OneSkyTerm) -> Posterior:
+    """The same posterior of other data."""
+    likelihood = Likelihood(term)
     names = {p.name for p in (*joint.model.parameters, *likelihood.parameters)}
     priors = {p.name: p.prior for p in joint.parameters if p.name in names}
     return Posterior(joint.model, likelihood, priors=priors)
@@ -210,11 +210,12 @@ def _one_universe(configuration: UniverseConfiguration, base: Path, kind: str, i
         raise TypeError(f"expected a OneSkyTerm, got {type(term).__name__}")
     truth = draw_prior(posterior.parameters, 1, rng=rng)
     records = _observed(configuration, posterior, term, truth, rng)
-    joint = _with_records(posterior, term, records)
+    mock = term.observing(*records)
+    joint = _with_term(posterior, mock)
     outcome: dict[str, Any] = {"truth": truth[0].tolist()}
     targets: dict[str, Target] = {
         "joint": joint,
-        "independent": _Independent(joint, replace(term, records=records)),
+        "independent": _Independent(joint, mock),
     }
     for name, target in targets.items():
         try:
