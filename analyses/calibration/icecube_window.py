@@ -28,7 +28,7 @@ KEY = "window-icecube"
 TITLE = "Declination weight of IceCube's pseudo-power"
 PAPER = "Own fits"
 FIGURE = ""
-USER_FILES = {"hawc-icecube-2019-map": "OBSFIT_HAWC_ICECUBE_2019_MAP"}
+USER_FILES = {"map": "OBSFIT_DATA_SOURCES/files/hawc_icecube_2019_relint_digitised_nside64.fits"}
 
 ENERGIES_TEV = (13.0, 24.0, 42.0, 66.8, 130.0, 239.3, 468.8, 1502.4, 5305.6)
 # From here on both edges of all bands are drawn in the published figure.
@@ -361,7 +361,7 @@ def comparisons(
 
 
 def make(context: Context) -> FigureEntry:
-    path = context.user_files.get("hawc-icecube-2019-map")
+    path = context.user_files.get("map")
     sky = None if path is None else read_map(path)
     cut, cut_error, _ = preferred_cut()
     table = calibration(sky)
@@ -401,7 +401,7 @@ def make(context: Context) -> FigureEntry:
             "is enlarged for it. True counts need not follow a power of the sine of declination.",
             "The map is of 10 TeV and the data are of 13 and 24 TeV. At l = 20 of 13 TeV the power of the map is "
             "three times that of the data: it is as large as its noise and reading error, and takes no part.",
-            f"Needed: the file of the 10 TeV map in {USER_FILES['hawc-icecube-2019-map']} (columns RELINT, SIGNIF, "
+            f"Needed: the file of the 10 TeV map in {USER_FILES['map']} (columns RELINT, SIGNIF, "
             "FLAG)." if fold is None else "The map is a file of the user's.",
         ),
         data=tuple(sources),
