@@ -19,10 +19,10 @@ TOLERANCE = 1e-10  # largest |K'(t) - p| at the solution, in standard deviations
 ROUNDED = 1e-4  # the same where rounding allows no better: after POLISH more steps, or no further descent
 POLISH = 5
 RIDGE = 1e-12
-FAR = (
-    -100.0
-)  # K(t) - t.p below so many times the number of powers, after PATIENCE steps, is taken for the solution:
-PATIENCE = 20  # no sky of this law gives such powers, and a bound of their density will do
+# K(t) - t.p below so many times the number of powers, after so many steps, is taken for the solution: no sky of this
+# law gives such powers, and a bound of their density will do. It may fall for ever, a little in each step.
+FAR, PATIENCE = -100.0, 20
+LESS_FAR, LONG_PATIENCE = -10.0, 100
 STRETCH = 1e3  # largest factor between the two kinds of steps
 MAX_STEPS = 2000  # far tails take many
 
@@ -326,7 +326,7 @@ def _solve(power, errors, index, coefficient, copies, edge, square, covariance, 
         polished += error <= ROUNDED
         if error <= TOLERANCE or polished > POLISH:
             return result, CONVERGED, -1, error, steps
-        if steps >= PATIENCE and value < FAR * n:
+        if (steps >= PATIENCE and value < FAR * n) or (steps >= LONG_PATIENCE and value < LESS_FAR * n):
             return result, CONVERGED, -1, error, steps
         # First a step for 1 / K', which is linear in t for a gamma law: exact for independent powers, however far.
         # Where it does not lead downhill, Newton's own step for K'.
@@ -368,6 +368,23 @@ def _solve(power, errors, index, coefficient, copies, edge, square, covariance, 
         for j in range(n):
             t[j] = trial[j]
     return np.nan, STUCK, -1, error, MAX_STEPS
+
+
+@numba.njit(cache=True)
+def add_moments(index, coefficient, covariance, copies, own, mean, total):
+    """Add mean and covariance of the powers that one block of modes makes; own (n_vec, 0, k) for modes of mean zero."""
+    n_vec, k = covariance.shape[:2]
+    for v in range(n_vec):
+        for i in range(k):
+            first = copies * covariance[v, i, i]
+            for m in range(own.shape[1]):
+                first += own[v, m, i] ** 2
+            mean[v, index[i]] += coefficient[i] * first
+            for j in range(k):
+                value = 2.0 * copies * covariance[v, i, j] ** 2
+                for m in range(own.shape[1]):
+                    value += 4.0 * own[v, m, i] * covariance[v, i, j] * own[v, m, j]
+                total[v, index[i], index[j]] += coefficient[i] * coefficient[j] * value
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")

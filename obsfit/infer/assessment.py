@@ -20,8 +20,9 @@ def discrepancy(
     Power: :math:`\sum_\ell (\hat C_\ell - \langle\hat C_\ell\rangle)^2 / \mathrm{Var}\,\hat C_\ell`, with the moments
     of the (non-central) chi-square law. Dipoles: :math:`r^T V^{-1} r` with the full covariance of
     `DipoleTerm.covariance`. Several data sets on one sky: minus twice their joint log density, because powers that are
-    nearly one number have no meaningful distance from their expectation. The power is not normal at low multipoles, so that this is no chi-square variable: it
-    ranks data sets, and `predictive_p_value` finds its distribution by drawing.
+    nearly one number have no meaningful distance from their expectation. The power is not normal at low multipoles,
+    so that this is no chi-square variable: it ranks data sets, and `predictive_p_value` finds its distribution by
+    drawing.
 
     Parameters
     ----------

@@ -26,6 +26,8 @@ from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax
 
 IntArray = NDArray[np.int64]
 
+# So many parameter vectors are worth several threads.
+MANY = 8
 # (delta_0h, delta_6h) per real and imaginary part of a_11, Eq. (18) of AM17.
 COMPONENTS = np.sqrt(3.0 / (2.0 * np.pi)) * np.array([-1.0, 1.0])
 
@@ -222,8 +224,8 @@ class OneSkyTerm:
 
     @cached_property
     def _reading(self) -> FloatArray:
-        """Standard deviation of the reading error of each power."""
-        parts = [record.reading_error * record.c_ell for record in self.spectra]
+        """Relative standard deviation of the reading error of each power."""
+        parts = [np.full(len(record), record.reading_error) for record in self.spectra]
         return np.concatenate(parts or [np.zeros(0)])
 
     @cached_property
@@ -351,7 +353,7 @@ class OneSkyTerm:
         return blocks
 
     def _errors(self, seen: _Seen) -> FloatArray:
-        """Covariance of the errors of the powers beside noise, shape (n_vec, n_power, n_power)."""
+        """Covariance of the relative errors of the powers beside noise, shape (n_vec, n_power, n_power)."""
         n_vec, n_power = len(seen.power), self._power.size
         covariance = np.zeros((n_vec, n_power, n_power))
         covariance[:, range(n_power), range(n_power)] = self._reading**2
@@ -368,7 +370,7 @@ class OneSkyTerm:
                 variance += np.abs(fixed) ** 2
             # no power occurs twice among the rows of one m
             turned[:, :, rows.index] += rows.norm * variance
-        shift = 0.5 * self._power * np.log(turned[0] / turned[1])
+        shift = 0.5 * np.log(turned[0] / turned[1])
         for number in uncertain:
             own = shift * (self._spectrum_of_power == number)
             covariance += own[:, :, None] * own[:, None, :]
@@ -432,9 +434,9 @@ class OneSkyTerm:
         n_power = self._power.size
         blocks, total = self._given_dipoles(seen, self._modes(seen), data[..., n_power:])
         if n_power:
-            total = total + log_density(
-                data[..., :n_power], blocks, reading=np.zeros(n_power), errors=self._errors(seen)
-            )
+            power = data[..., :n_power]
+            errors = self._errors(seen) * power[..., :, None] * power[..., None, :]
+            total = total + log_density(power, blocks, reading=np.zeros(n_power), errors=errors)
         return total
 
     def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -449,7 +451,8 @@ class OneSkyTerm:
         if n_power:
             own_mean, own = moments(self._modes(seen), n_power)
             mean[:, :n_power] = own_mean
-            covariance[:, :n_power, :n_power] = own + self._errors(seen)
+            errors = self._errors(seen) * own_mean[:, :, None] * own_mean[:, None, :]
+            covariance[:, :n_power, :n_power] = own + errors
         if self.dipoles:
             mean[:, n_power:], covariance[:, n_power:, n_power:] = self._linear(seen)
         return mean, covariance
@@ -469,7 +472,7 @@ class OneSkyTerm:
         power = draw(blocks, n_power, rng=rng)
         values, vectors = np.linalg.eigh(self._errors(seen))
         root = vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
-        power = power + (root @ rng.normal(size=power.shape)[..., None])[..., 0]
+        power = power * np.exp((root @ rng.normal(size=power.shape)[..., None])[..., 0])
         return np.concatenate([power, components], axis=1)
 
     def directions_below_reading(self, sky: TrueSky, nuisance: FloatArray) -> IntArray:
@@ -480,9 +483,9 @@ class OneSkyTerm:
         seen = self._seen(sky, nuisance)
         mean, covariance = moments(self._modes(seen), self._power.size)
         relative = covariance / (mean[:, :, None] * mean[:, None, :])
-        floor = self._reading / self._power
-        known = floor > 0
-        scaled = relative[:, known][:, :, known] / (floor[known][:, None] * floor[known])
+        known = self._reading > 0
+        floor = self._reading[known]
+        scaled = relative[:, known][:, :, known] / (floor[:, None] * floor)
         return np.asarray((np.linalg.eigvalsh(scaled) < 1.0).sum(1))
 
 
@@ -531,15 +534,15 @@ def row_covariance(
         Power between observations.
     """
     total = np.empty((len(power), len(left), len(right)))
-    _row_covariance(
+    kernel = _row_covariance if len(power) >= MANY else _row_covariance_alone
+    kernel(
         np.ascontiguousarray(left), left_owner, np.ascontiguousarray(right), right_owner,
         np.ascontiguousarray(power), total,
     )  # fmt: skip
     return total
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "contract"}, parallel=True)
-def _row_covariance(
+def _rows(
     left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
     total: FloatArray,
 ) -> None:  # fmt: skip
@@ -552,6 +555,10 @@ def _row_covariance(
                 for k in range(size):
                     value += a[k] * b[k] * c[k]
                 total[v, i, j] = value
+
+
+_row_covariance = numba.njit(_rows, cache=True, fastmath={"reassoc", "contract"}, parallel=True)
+_row_covariance_alone = numba.njit(_rows, cache=True, fastmath={"reassoc", "contract"})
 
 
 def fixed_rows(

@@ -70,7 +70,7 @@ class Block:
 
     def __post_init__(self) -> None:
         k = self.index.size
-        if self.index.shape != (k,) or not np.issubdtype(self.index.dtype, np.integer) or k == 0:
+        if self.index.shape != (k,) or self.index.dtype.kind not in "iu" or k == 0:
             raise ConfigurationError(
                 f"index has shape {self.index.shape} and type {self.index.dtype}", expected="integers, shape (k,)"
             )
@@ -121,14 +121,10 @@ def moments(blocks: Sequence[Block], n: int) -> tuple[FloatArray, FloatArray]:
     n_vec = _check(blocks, n)
     mean, covariance = np.zeros((n_vec, n)), np.zeros((n_vec, n, n))
     for block in blocks:
-        first = block.copies * np.diagonal(block.covariance, axis1=1, axis2=2)
-        second = 2.0 * block.copies * block.covariance**2
-        if block.mean is not None:
-            first = first + np.sum(block.mean**2, axis=1)
-            second = second + 4.0 * block.covariance * np.einsum("vci,vcj->vij", block.mean, block.mean)
-        to_power = block.coefficient[:, None] * (block.index[:, None] == np.arange(n))
-        mean += first @ to_power
-        covariance += to_power.T @ second @ to_power
+        own = np.zeros((n_vec, 0, block.index.size)) if block.mean is None else block.mean
+        kernels.add_moments(
+            block.index.astype(np.int64), block.coefficient, block.covariance, block.copies, own, mean, covariance
+        )
     return mean, covariance
 
 

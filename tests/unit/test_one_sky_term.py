@@ -51,14 +51,14 @@ def test_the_error_of_a_window_moves_all_its_powers_together():
         means.append(moments.mean[0])
         if deviation == 0.0:
             covariance = moments.covariance[0]
-    shift = 0.5 * ICECUBE.c_ell * np.log(means[1] / means[2])
-    errors = np.outer(shift, shift) + np.diag((ICECUBE.reading_error * ICECUBE.c_ell) ** 2)
+    shift = 0.5 * means[0] * np.log(means[1] / means[2])
+    reading = np.diag((ICECUBE.reading_error * means[0]) ** 2)
+    errors = np.outer(shift, shift) + reading
     found = term.moments(sky, empty)
     np.testing.assert_allclose(found[0][0], means[0], rtol=1e-10)
     # the noise of the turned weight is taken for that of the centre
     np.testing.assert_allclose(found[1][0] - covariance, errors, rtol=2e-2, atol=2e-3 * np.abs(errors).max())
     known = OneSkyTerm((ICECUBE,), FIXED, window_error=0.0)
-    reading = np.diag((ICECUBE.reading_error * ICECUBE.c_ell) ** 2)
     np.testing.assert_allclose(known.moments(sky, empty)[1][0], covariance + reading, rtol=1e-9)
 
 
