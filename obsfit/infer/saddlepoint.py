@@ -172,7 +172,8 @@ def log_density(
     convex :math:`K(t) - t \cdot p`, from t = 0, to 1e-10 of the standard deviation of each power (to 1e-4 where
     rounding allows no better: far tails, correlations very near 1). Correlation matrices of modes get 1e-13 on their
     diagonal, so that a singular one is accepted; powers that are one number then need errors of reading. The result
-    does not depend on the number of threads.
+    does not depend on the number of threads. Where :math:`K(t) - t \cdot p` has fallen below -100 n after 20 steps, no
+    sky of this law gives such powers, and the value reached, an upper bound, is returned.
 
     Accuracy: exact up to a constant for one gamma law; for correlated ones the constant varies between points by less
     than it is. It depends on the law: the density of n independent gamma laws of shapes a_j integrates to about
