@@ -19,10 +19,11 @@ def discrepancy(
 
     Power: :math:`\sum_\ell (\hat C_\ell - \langle\hat C_\ell\rangle)^2 / \mathrm{Var}\,\hat C_\ell`, with the moments
     of the (non-central) chi-square law. Dipoles: :math:`r^T V^{-1} r` with the full covariance of
-    `DipoleTerm.covariance`. Several data sets on one sky: minus twice their joint log density, because powers that are
-    nearly one number have no meaningful distance from their expectation. The power is not normal at low multipoles,
-    so that this is no chi-square variable: it ranks data sets, and `predictive_p_value` finds its distribution by
-    drawing.
+    `DipoleTerm.covariance`. Several data sets on one sky: minus twice the joint log density of the dipole components
+    and of the logarithms of the powers, because powers that are nearly one number have no meaningful distance from
+    their expectation; the density of the powers themselves would grow as they vanish and call faint skies likely. The
+    power is not normal at low multipoles, so that this is no chi-square variable: it ranks data sets, and
+    `predictive_p_value` finds its distribution by drawing.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def discrepancy(
         solved = np.linalg.solve(term.covariance(sky, nuisance), residual[..., None])[..., 0]
         return np.asarray((residual * solved).sum(axis=1))
     if isinstance(term, OneSkyTerm):
-        return -2.0 * term.log_prob_of(data, sky, nuisance)
+        n_power = sum(len(record) for record in term.spectra)
+        return -2.0 * (term.log_prob_of(data, sky, nuisance) + np.log(data[..., :n_power]).sum(axis=-1))
     mean, modes = term.moments(sky, nuisance)
     fixed = term.fixed_power(sky)
     variance = (2.0 * mean**2 + 4.0 * mean * fixed) / modes
