@@ -16,7 +16,7 @@ SPECTRUM = obsfit.load_spectrum("hawc-icecube-2019")
 
 def moments_case(ell_max, target):
     """Mean and covariance of one spectrum for one parameter vector."""
-    term = OneSkyTerm((SPECTRUM.select(1, ell_max),), energy_spread=False)
+    term = OneSkyTerm((SPECTRUM.select(1, ell_max),), energy_spread=False, floor=0.0)
     model = obsfit.load_model("relative-diffusion")
     sky = obsfit.Posterior(model, obsfit.Likelihood(term)).skies(np.array([[-6.0, 0.45, 0.0]]))[0]
     nuisance = np.zeros((1, 1))

@@ -549,23 +549,37 @@ def row_covariance(
     return total
 
 
-def _rows(
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
+def _fill(
     left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
     total: FloatArray,
 ) -> None:  # fmt: skip
     n_left, size = left.shape
+    for i in range(n_left):
+        for j in range(right.shape[0]):
+            a, b, c = left[i], right[j], power[left_owner[i], right_owner[j]]
+            value = 0.0
+            for k in range(size):
+                value += a[k] * b[k] * c[k]
+            total[i, j] = value
+
+
+@numba.njit(cache=True, parallel=True)
+def _row_covariance(
+    left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
+    total: FloatArray,
+) -> None:  # fmt: skip
     for v in numba.prange(power.shape[0]):
-        for i in range(n_left):
-            for j in range(right.shape[0]):
-                a, b, c = left[i], right[j], power[v, left_owner[i], right_owner[j]]
-                value = 0.0
-                for k in range(size):
-                    value += a[k] * b[k] * c[k]
-                total[v, i, j] = value
+        _fill(left, left_owner, right, right_owner, power[v], total[v])
 
 
-_row_covariance = numba.njit(_rows, cache=True, fastmath={"reassoc", "contract"}, parallel=True)
-_row_covariance_alone = numba.njit(_rows, cache=True, fastmath={"reassoc", "contract"})
+@numba.njit(cache=True)
+def _row_covariance_alone(
+    left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
+    total: FloatArray,
+) -> None:  # fmt: skip
+    for v in range(power.shape[0]):
+        _fill(left, left_owner, right, right_owner, power[v], total[v])
 
 
 def fixed_rows(

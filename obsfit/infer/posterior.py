@@ -66,10 +66,7 @@ class Posterior:
     def skies(self, theta: FloatArray) -> list[TrueSky]:
         """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
         own = theta[:, : self._n_model]
-        return [
-            true_sky(self.model, own, term.rigidity_tv, term.lmax)
-            for term in self.likelihood.terms
-        ]
+        return [true_sky(self.model, own, term.rigidity_tv, term.lmax) for term in self.likelihood.terms]
 
     def nuisances(self, theta: FloatArray) -> list[FloatArray]:
         """Nuisances of each data set, shape (n_vec, n_nuisance), for theta (n_vec, n_par)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +24,7 @@ __all__ = [
     "load_dipoles",
     "load_projection",
     "load_sheet",
+    "load_spectra",
     "load_spectrum",
     "load_table",
     "overlapping",
@@ -55,12 +57,7 @@ def available_data(record: str | None = None) -> tuple[str, ...]:
         raise ConfigurationError(
             f"record {record!r} is not known{nearest(record, RECORDS)}", expected=str(RECORDS)
         )
-    found = []
-    for path in _shipped():
-        kind = record_kind(read_sheet(path, label=path.name))
-        if kind and record in (None, kind):
-            found.append(path.stem)
-    return tuple(sorted(found))
+    return tuple(sorted(name for name, kind in _shipped_kinds().items() if kind and record in (None, kind)))
 
 
 def load_dipoles(name_or_path: str | Path) -> DipoleMeasurements:
@@ -193,6 +190,12 @@ def record_kind(sheet: Sheet) -> str:
     """Return which record a sheet declares itself to hold, one of `RECORDS`, or "" where it declares none."""
     kind = str(sheet.meta.get("record", ""))
     return kind if kind in RECORDS else ""
+
+
+@lru_cache(maxsize=1)
+def _shipped_kinds() -> dict[str, str]:
+    """Kind of record of each shipped table; the tables do not change while a program runs."""
+    return {path.stem: record_kind(read_sheet(path, label=path.name)) for path in _shipped()}
 
 
 def _shipped() -> list[Path]:

@@ -108,6 +108,7 @@ def skies():
         Nuisances(None, None),
         DipoleScatter.none(),
         energy_spread=False,
+        floor=0.0,
     )
     return term, TrueSky(rigidity, c_ell=c_ell), data
 
@@ -153,7 +154,7 @@ def test_one_full_sky_spectrum_has_the_law_of_chi_square():
     """On the full sky powers are independent with 2 l degrees of freedom: differences of log density are exact."""
     ell = np.arange(1, 7)
     data = 0.7 * ell**-2.5 / (2 * ell + 1)
-    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None))
+    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None), floor=0.0)
     slopes = np.array([-3.5, -3.0, -2.5, -2.0])
     c = np.concatenate([power_law(np.array([10.0]), 1.0, slope=slope, lmax=20) for slope in slopes])
     found = term.log_prob(TrueSky(np.array([10.0]), c_ell=c), np.zeros((4, 0)))
@@ -174,7 +175,9 @@ def test_two_energies_have_the_law_of_two_correlated_exponentials(decades):
     found, expected = [], []
     for pair in pairs:
         records = [full_sky(f"s{i}", rigidity[i], [1], c_ell=pair[i : i + 1], noise=1e-12) for i in range(2)]
-        found.append(OneSkyTerm(tuple(records), Nuisances(None, None)).log_prob(sky, np.zeros((1, 0)))[0])
+        found.append(
+            OneSkyTerm(tuple(records), Nuisances(None, None), floor=0.0).log_prob(sky, np.zeros((1, 0)))[0]
+        )
         x, y = pair / (2 / 3)
         z = 2 * np.sqrt(squared * x * y) / (1 - squared)
         expected.append(np.log(ive(0, z)) + z - (x + y) / (1 - squared) - np.log(1 - squared))
@@ -209,7 +212,9 @@ def test_a_dipole_of_the_same_sky_tells_the_power():
     found = []
     for factor in (0.99, 0.995, 1.0, 1.005, 1.01):
         record = full_sky("full", 10.0, [1], c_ell=np.array([known * factor]), noise=1e-9)
-        term = OneSkyTerm((record, direction), Nuisances(None, None), DipoleScatter.none(), energy_spread=False)
+        term = OneSkyTerm(
+            (record, direction), Nuisances(None, None), DipoleScatter.none(), energy_spread=False, floor=0.0
+        )
         found.append(term.log_prob(sky, np.zeros((1, 0)))[0])
     width = known * 2 * (1e-3 / 0.5)
     offsets = known * (np.array([0.99, 0.995, 1.0, 1.005, 1.01]) - 1)

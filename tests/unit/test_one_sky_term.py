@@ -52,7 +52,7 @@ def test_the_error_of_a_window_moves_all_its_powers_together():
         if deviation == 0.0:
             covariance = moments.covariance[0]
     shift = 0.5 * means[0] * np.log(means[1] / means[2])
-    reading = np.diag((ICECUBE.reading_error * means[0]) ** 2)
+    reading = np.diag((np.hypot(ICECUBE.reading_error, term.floor) * means[0]) ** 2)
     errors = np.outer(shift, shift) + reading
     found = term.moments(sky, empty)
     np.testing.assert_allclose(found[0][0], means[0], rtol=1e-10)
@@ -107,7 +107,7 @@ def test_errors_of_amplitude_and_phase_may_differ():
     """The law given dipoles whose errors are far from circular, against one block of real and imaginary parts."""
     record = dipoles(amplitude=(8e-4,), phase=(0.7,), names=("A",))
     pseudo = HAWC.select(1, 3)
-    term = OneSkyTerm((pseudo, record), FIXED, DipoleScatter.none(), energy_spread=False)
+    term = OneSkyTerm((pseudo, record), FIXED, DipoleScatter.none(), energy_spread=False, floor=0.0)
     sky, empty = sky_of(term), np.zeros((1, 0))
     operator = replace(pseudo_operator(pseudo), energy=EnergyResponse.delta([pseudo.energy_tev]))
     row = obsfit.operator_for(record).response[1][0, 1]
@@ -166,8 +166,8 @@ def test_draws_of_an_ensemble_are_refused():
 
 def test_nearly_equal_powers_are_counted():
     """Multipoles 1 to 3 of a cap are nearly one number: with a large reading error two directions are below it."""
-    coarse = OneSkyTerm((replace(ICECUBE, reading_error=0.3),), FIXED)
-    fine = OneSkyTerm((replace(ICECUBE, reading_error=1e-6),), FIXED)
+    coarse = OneSkyTerm((replace(ICECUBE, reading_error=0.3),), FIXED, floor=0.0)
+    fine = OneSkyTerm((replace(ICECUBE, reading_error=1e-6),), FIXED, floor=0.0)
     empty = np.zeros((1, 0))
     assert fine.directions_below_reading(sky_of(fine), empty)[0] == 0
     assert coarse.directions_below_reading(sky_of(coarse), empty)[0] >= 2
