@@ -179,7 +179,7 @@ def of_series(
     for method in METHODS:
         samples = run_importance(
             Assumed(series(spectra, method), method, data), rng=generator(seed, f"{KEY}/{name}/{method}"),
-            effective_size=size, max_evaluations=30_000,
+            effective_size=size, max_evaluations=100_000,
         )  # fmt: skip
         found = samples.quantile(list(QUANTILES.values()))[:, samples.names.index("exponent")]
         rows.append({"data": name, "method": method, **dict(zip(QUANTILES, found.tolist(), strict=True))})
@@ -402,7 +402,7 @@ def make(context: Context) -> FigureEntry:
     for name in QUANTILES:
         table[name].info.format = ".4f"
     shown = next(record for record in spectra if record.energy_tev == SHOWN_TEV)
-    ranks = mock_ranks(shown, number=400 if context.full else 80, seed=seed)
+    ranks = mock_ranks(shown, number=400 if context.full else 60, seed=seed)
     held = holding(ranks)
     covered = universe_coverage(spectra, number=20, seed=seed, size=200.0) if context.full else None
     names = list(dict.fromkeys(table["data"]))
