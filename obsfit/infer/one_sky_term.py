@@ -30,8 +30,6 @@ IntArray = NDArray[np.int64]
 # |sin(dec)| up to 3 %. Powers of one sky by nearly equal windows differ by less: taken for exact, they would be read
 # as news of the sky.
 FLOOR = 0.03
-# So many parameter vectors are worth several threads.
-MANY = 8
 # (delta_0h, delta_6h) per real and imaginary part of a_11, Eq. (18) of AM17.
 COMPONENTS = np.sqrt(3.0 / (2.0 * np.pi)) * np.array([-1.0, 1.0])
 
@@ -541,8 +539,7 @@ def row_covariance(
         Power between observations.
     """
     total = np.empty((len(power), len(left), len(right)))
-    kernel = _row_covariance if len(power) >= MANY else _row_covariance_alone
-    kernel(
+    _row_covariance(
         np.ascontiguousarray(left), left_owner, np.ascontiguousarray(right), right_owner,
         np.ascontiguousarray(power), total,
     )  # fmt: skip
@@ -550,36 +547,20 @@ def row_covariance(
 
 
 @numba.njit(cache=True, fastmath={"reassoc", "contract"})
-def _fill(
-    left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
-    total: FloatArray,
-) -> None:  # fmt: skip
-    n_left, size = left.shape
-    for i in range(n_left):
-        for j in range(right.shape[0]):
-            a, b, c = left[i], right[j], power[left_owner[i], right_owner[j]]
-            value = 0.0
-            for k in range(size):
-                value += a[k] * b[k] * c[k]
-            total[i, j] = value
-
-
-@numba.njit(cache=True, parallel=True)
 def _row_covariance(
     left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
     total: FloatArray,
 ) -> None:  # fmt: skip
-    for v in numba.prange(power.shape[0]):
-        _fill(left, left_owner, right, right_owner, power[v], total[v])
-
-
-@numba.njit(cache=True)
-def _row_covariance_alone(
-    left: FloatArray, left_owner: IntArray, right: FloatArray, right_owner: IntArray, power: FloatArray,
-    total: FloatArray,
-) -> None:  # fmt: skip
+    # On one thread: starting several for each m costs more than they save.
+    n_left, size = left.shape
     for v in range(power.shape[0]):
-        _fill(left, left_owner, right, right_owner, power[v], total[v])
+        for i in range(n_left):
+            for j in range(right.shape[0]):
+                a, b, c = left[i], right[j], power[v, left_owner[i], right_owner[j]]
+                value = 0.0
+                for k in range(size):
+                    value += a[k] * b[k] * c[k]
+                total[v, i, j] = value
 
 
 def fixed_rows(
