@@ -439,8 +439,12 @@ class OneSkyTerm:
         n_power = self._power.size
         blocks, total = self._given_dipoles(seen, self._modes(seen), data[..., n_power:])
         if n_power:
-            power = data[..., :n_power]
-            errors = self._errors(seen) * power[..., :, None] * power[..., None, :]
+            relative = self._errors(seen)
+            # Of a factor exp(e) on each power, e normal with covariance E, the density of the powers without it has
+            # the Jacobian exp(-sum e), which moves the mean of e by -E 1: the window's error moves many powers at once.
+            power = data[..., :n_power] * np.exp(relative.sum(-1))
+            errors = relative * power[:, :, None] * power[:, None, :]
+            total = total + 0.5 * relative.sum((1, 2))
             total = total + log_density(power, blocks, reading=np.zeros(n_power), errors=errors)
         return total
 

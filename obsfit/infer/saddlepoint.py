@@ -151,8 +151,11 @@ def draw(blocks: Sequence[Block], n: int, *, rng: np.random.Generator) -> FloatA
     for number, block in enumerate(blocks):
         # one factor where all vectors share a covariance (stride 0)
         shared = block.covariance.strides[0] == 0
+        covariance = block.covariance[:1] if shared else block.covariance
+        deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))[..., None]
+        correlation = covariance / (deviation * np.swapaxes(deviation, 1, 2))
         try:
-            factor = np.linalg.cholesky(block.covariance[:1] if shared else block.covariance)
+            factor = deviation * np.linalg.cholesky(correlation + kernels.JITTER * np.eye(block.index.size))
         except np.linalg.LinAlgError:
             raise _not_definite(number) from None
         y = rng.standard_normal((n_vec, block.copies, block.index.size)) @ np.swapaxes(factor, 1, 2)

@@ -220,3 +220,18 @@ def test_a_dipole_of_the_same_sky_tells_the_power():
     offsets = known * (np.array([0.99, 0.995, 1.0, 1.005, 1.01]) - 1)
     expected = stats.norm.logpdf(offsets, 0, width)
     np.testing.assert_allclose(np.array(found) - found[2], expected - expected[2], atol=0.15)
+
+
+def test_errors_are_factors_of_the_powers():
+    """One power of two degrees of freedom times exp(e): against the integral over e, for ten values of the power."""
+    sky = TrueSky(np.array([10.0]), c_ell=power_law(np.array([10.0]), 1.0, lmax=20))
+    values = np.geomspace(0.05, 2.0, 10)
+    found = []
+    for value in values:
+        record = full_sky("full", 10.0, [1], c_ell=np.array([value]), noise=1e-12)
+        term = OneSkyTerm((record,), Nuisances(None, None), floor=0.2)
+        found.append(term.log_prob(sky, np.zeros((1, 0)))[0])
+    error = np.linspace(-1.4, 1.4, 4001)
+    inside = stats.chi2.pdf(values[:, None] * np.exp(-error) * 3.0, 2) * 3.0 * np.exp(-error)
+    expected = np.log(np.trapezoid(inside * stats.norm.pdf(error, 0, 0.2), error, axis=1))
+    np.testing.assert_allclose(np.subtract(found, expected), np.mean(np.subtract(found, expected)), atol=0.05)
