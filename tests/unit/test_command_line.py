@@ -90,7 +90,9 @@ def test_a_command_can_give_a_negative_verdict(monkeypatch):
 def test_an_interrupt_is_130(tmp_path):
     """A real signal to a real process, while its command runs."""
     code = (
-        "import time, obsfit.cli, obsfit.cli.doctor\n"
+        "import signal, time, obsfit.cli, obsfit.cli.doctor\n"
+        # A shell that starts the tests in the background makes its children deaf to interrupts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait() -> None:\n    print('running', flush=True)\n    time.sleep(60)\n"
         "obsfit.cli.doctor.doctor = wait\n"
         "obsfit.cli.main(['doctor'])\n"
