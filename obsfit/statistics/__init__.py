@@ -1,0 +1,1 @@
+"""Statistics that know no sky: significance of counts, trials, limits and circular data."""
