@@ -200,10 +200,7 @@ def _cumulant(t, power, error, index, rate, copies, edge, square, mean_edge, low
     """Return K(t) - t.p, infinity outside the domain of K; leaves U and mu for `_derivatives`."""
     total = 0.0
     for i in range(t.size):
-        own_error = 0.0
-        for j in range(t.size):
-            own_error += error[i, j] * t[j]
-        total += (0.5 * own_error - power[i]) * t[i]
+        total += (0.5 * error[i] * t[i] - power[i]) * t[i]
     for b in range(copies.size):
         first, last = edge[b], edge[b + 1]
         k = last - first
@@ -232,9 +229,7 @@ def _derivatives(t, error, index, rate, copies, edge, square, mean_edge, low, wo
     n = t.size
     hessian[:] = 0.0
     for i in range(n):
-        gradient[i] = 0.0
-        for j in range(n):
-            gradient[i] += error[i, j] * t[j]
+        gradient[i] = error[i] * t[i]
     for b in range(copies.size):
         first, k = edge[b], edge[b + 1] - edge[b]
         g = tilted[: k * k].reshape(k, k)
@@ -259,8 +254,8 @@ def _derivatives(t, error, index, rate, copies, edge, square, mean_edge, low, wo
                 row[own_index[i]] += 0.5 * scale * own_rate[i] * mu[m + i] * g[i, i]
     for i in range(n):
         for j in range(i):
-            hessian[j, i] += hessian[i, j] + error[i, j]
-        hessian[i, i] = 2.0 * hessian[i, i] + error[i, i]
+            hessian[j, i] += hessian[i, j]
+        hessian[i, i] = 2.0 * hessian[i, i] + error[i]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -286,15 +281,13 @@ def _solve(power, errors, index, coefficient, copies, edge, square, covariance, 
                 value += own[m + i] ** 2
             scale[index[edge[b] + i]] += rate[edge[b] + i] * value
     constant = -0.5 * n * math.log(2.0 * math.pi)
-    p, scaled = np.empty(n), np.empty((n, n))
+    p, scaled = np.empty(n), np.empty(n)
     for j in range(n):
         if not scale[j] > 0.0:
             return np.nan, DEGENERATE, j, np.nan, 0
         p[j] = power[j] / scale[j]
+        scaled[j] = errors[j] / scale[j] ** 2
         constant -= math.log(scale[j])
-    for i in range(n):
-        for j in range(n):
-            scaled[i, j] = errors[i, j] / (scale[i] * scale[j])
     for i in range(modes):
         rate[i] /= scale[index[i]]
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.linalg import block_diag
 
+from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter
 from obsfit.infer.saddlepoint import Block, draw, log_density, moments
 from obsfit.operators import ObservationOperator, operator_for
 from obsfit.operators.catalogue import dipole_data
 from obsfit.operators.energy import EnergyResponse, common_rigidities, energy_response_for
-from obsfit.operators.pseudo import calibrated_window, pseudo_operator
+from obsfit.operators.pseudo import CalibratedWindow, calibrated_window, pseudo_operator
 from obsfit.parameters import FloatArray, Parameter
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.provenance import Provenance
@@ -26,10 +27,12 @@ from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax
 
 IntArray = NDArray[np.int64]
 
-# Pixels cost 0.5 to 1 % of a power, the first order in the error of a weight 1 %, a weight that is no exact power of
-# |sin(dec)| up to 3 %. Powers of one sky by nearly equal windows differ by less: taken for exact, they would be read
-# as news of the sky.
+# Pixels cost 0.5 to 1 % of a power, a weight that is no exact power of |sin(dec)| up to 3 %. Powers of one sky by
+# nearly equal windows differ by less: taken for exact, they would be read as news of the sky.
 FLOOR = 0.03
+# Operators of a weight whose exponent is free are interpolated between those at Chebyshev points, to so many errors of
+# its calibration: to 1e-5 for an error of 0.4. Beyond, a prior of the user's is refused.
+REACH, N_NODES = 6.0, 8
 # (delta_0h, delta_6h) per real and imaginary part of a_11, Eq. (18) of AM17.
 COMPONENTS = np.sqrt(3.0 / (2.0 * np.pi)) * np.array([-1.0, 1.0])
 
@@ -45,10 +48,13 @@ class Nuisances:
         significance (records with a column noise).
     width : frozen scipy.stats distribution or None
         Factor on all spreads of the energy responses.
+    weight : frozen scipy.stats distribution or None
+        Deviation of the exponent of each declination weight from its calibration, in errors of the calibration.
     """
 
     noise: Any | None = field(default_factory=lambda: stats.uniform(-1.0, 2.0))
     width: Any | None = field(default_factory=lambda: stats.truncnorm(-2.5, 2.5, loc=1.0, scale=0.15))
+    weight: Any | None = field(default_factory=lambda: stats.truncnorm(-REACH, REACH))
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,10 @@ class OneSkyTerm:
     :math:`\hat C_\ell = \sum_m |y_{\ell m}|^2/(2\ell+1)` of all spectra are quadratic forms of Gaussian modes, whose
     joint law is taken from its exact cumulant generating function by the saddlepoint method
     (`obsfit.infer.saddlepoint`): neither independent nor Gaussian, and right for two degrees of freedom and for
-    multipoles that are nearly one number. Errors of the powers beside noise are part of it: reading errors of the
-    tables, so that differences of powers below them carry no weight, and what is not known of a declination weight
-    that had to be calibrated. Its exponent is a nuisance of each record, integrated to first order: its error e moves
-    all powers of the record together, by :math:`e\,\partial \ln\langle\hat C_\ell\rangle/\partial e`.
+    multipoles that are nearly one number. Reading errors of the tables are part of it, so that differences of powers
+    below them carry no weight. A declination weight that had to be calibrated has a free exponent, a nuisance of each
+    record with the calibration as its prior: the response of the record is a function of it. It cannot be replaced by
+    an error of the powers, as one sky answers to another weight otherwise than the mean over skies.
 
     Two approximations are left. Given the dipoles, the covariance of :math:`y_1` is taken as circular (the mean of
     those of real and imaginary parts; only unequal errors of amplitude and phase make it otherwise). And the noise of
@@ -89,8 +95,6 @@ class OneSkyTerm:
         Priors of the scatter between dipole experiments.
     energy_spread : bool
         Whether observations average over their published spread in energy; if not, all see their median alone.
-    window_error : float
-        Factor on the calibration error of declination weights; zero takes them for known.
     floor : float
         Relative error of each power, independent, for what the operators leave out.
     """
@@ -99,7 +103,6 @@ class OneSkyTerm:
     nuisances: Nuisances = field(default_factory=Nuisances)
     scatter: DipoleScatter = field(default_factory=DipoleScatter)
     energy_spread: bool = True
-    window_error: float = 1.0
     floor: float = FLOOR
 
     def observing(self, *records: PowerSpectrum | DipoleMeasurements) -> OneSkyTerm:
@@ -111,7 +114,17 @@ class OneSkyTerm:
             In the order of `records`, different from these in their measured values alone.
         """
         other = replace(self, records=records)
-        fixed = ("_operators", "_energies", "_noisy", "_blocks", "_dipole_rows", "lmax", "parameters", "_names")
+        fixed = (
+            "_operators",
+            "_energies",
+            "_noisy",
+            "_blocks",
+            "_dipole_rows",
+            "_windows",
+            "lmax",
+            "parameters",
+            "_names",
+        )
         other.__dict__.update({name: getattr(self, name) for name in fixed})
         return other
 
@@ -161,6 +174,11 @@ class OneSkyTerm:
         if any(not response.is_delta for response in self._energies):
             text = "factor on the spreads of the energy responses"
             chosen.append(("response_width", self.nuisances.width, "", text, "f_E"))
+        for number in self._windows:
+            record = self.spectra[number]
+            text = f"deviation of the exponent of the declination weight of {record.measurement}"
+            latex = rf"\Delta e_{{{record.energy_tev:.0f}\,{{\rm TeV}}}}"
+            chosen.append((weight_name(record), self.nuisances.weight, "", f"{text}, in its errors", latex))
         if self.dipoles:
             text = "relative scatter of the amplitude scale between experiments"
             chosen.append(("amplitude_scatter", self.scatter.amplitude, "", text, r"\sigma_{\rm scale}"))
@@ -190,19 +208,25 @@ class OneSkyTerm:
 
     @cached_property
     def _operators(self) -> tuple[tuple[ObservationOperator, ...], ...]:
-        """Operator of each record; with those of a weight one error above and below, where it was calibrated."""
+        """Operator of each record; where the exponent of its weight is free, one for each of the `_nodes`."""
         found: list[tuple[ObservationOperator, ...]] = []
-        for record in self._ordered:
+        for number, record in enumerate(self._ordered):
+            calibration = self._windows.get(number)
             if isinstance(record, DipoleMeasurements) or record.kind == "full-sky":
                 found.append((operator_for(record),))
-                continue
-            calibration = calibrated_window(record)
-            if calibration is None or self.window_error == 0.0:
+            elif calibration is None:
                 found.append((pseudo_operator(record),))
             else:
-                deviations = (0.0, self.window_error, -self.window_error)
-                found.append(tuple(pseudo_operator(record, calibration.at(number)) for number in deviations))
+                found.append(tuple(pseudo_operator(record, calibration.at(place)) for place in _nodes()))
         return tuple(found)
+
+    @cached_property
+    def _windows(self) -> dict[int, CalibratedWindow]:
+        """Calibration of the spectra whose declination weight is free, by their number."""
+        if self.nuisances.weight is None:
+            return {}
+        found = {number: calibrated_window(record) for number, record in enumerate(self.spectra)}
+        return {number: window for number, window in found.items() if window is not None}
 
     @cached_property
     def _energies(self) -> tuple[EnergyResponse, ...]:
@@ -264,28 +288,32 @@ class OneSkyTerm:
         """Rows of y_m for each m."""
         first = np.cumsum([0] + [len(record) for record in self.spectra])
         blocks = []
+        n_nodes = max(len(operators) for operators in self._operators)
         for m in range(max((int(record.ell[-1]) for record in self.spectra), default=-1) + 1):
-            index, owner, norm, parts, noise = [], [], [], [], []
+            index, owner, norm, responses, noises = [], [], [], [], []
             for number, record in enumerate(self.spectra):
-                operator, *turned = self._operators[number]
-                if m not in operator.response:
+                operators = self._operators[number]
+                if m not in operators[0].response:
                     continue
                 seen = np.flatnonzero(record.ell >= m)
                 ell = record.ell[seen]
-                response = np.zeros((3, ell.size, self.lmax + 1))
-                for place, choice in enumerate((operator, *(turned or (operator, operator)))):
-                    response[place, :, : operator.lmax + 1] = choice.response[m][0, ell]
-                parts.append(response)
-                noise.append(operator.noise[m][0][np.ix_(ell, ell)])
+                response = np.zeros((n_nodes, ell.size, self.lmax + 1))
+                own_noise = np.zeros((n_nodes, ell.size, ell.size))
+                for node in range(n_nodes):
+                    operator = operators[node % len(operators)]
+                    response[node, :, : operator.lmax + 1] = operator.response[m][0, ell]
+                    own_noise[node] = operator.noise[m][0][np.ix_(ell, ell)]
+                responses.append(response)
+                noises.append(own_noise)
                 index.append(first[number] + seen)
                 owner.append(np.full(ell.size, number))
                 norm.append((1.0 if m == 0 else 2.0) / (2.0 * ell + 1.0))
-            if parts:
-                both = np.concatenate(parts, axis=1)
+            if responses:
+                noise = np.stack([block_diag(*each) for each in zip(*noises, strict=True)])
                 blocks.append(
                     _Rows(
-                        m, np.concatenate(index), np.concatenate(owner), np.concatenate(norm), both[0], both[1:],
-                        block_diag(*noise),
+                        m, np.concatenate(index), np.concatenate(owner), np.concatenate(norm),
+                        np.concatenate(responses, axis=1), noise,
                     )
                 )  # fmt: skip
         return tuple(blocks)
@@ -340,62 +368,47 @@ class OneSkyTerm:
             folded = weights[:, None] @ by_ell @ np.swapaxes(weights, 1, 2)[:, None]
             power[..., :stop] = np.moveaxis(folded, 1, -1)
         fixed = None if sky.alm is None else weights @ sky.alm
-        return _Seen(power, fixed, self._noise_scale(columns, n_vec), self._dipole_covariance(columns, n_vec))
+        rows = tuple(self._rows_seen(block, columns, n_vec) for block in self._blocks)
+        scale = self._noise_scale(columns, n_vec)
+        return _Seen(power, fixed, rows, scale, self._dipole_covariance(columns, n_vec))
+
+    def _rows_seen(self, rows: _Rows, columns: dict[str, FloatArray], n_vec: int) -> tuple[FloatArray, FloatArray]:
+        """Response (n_vec or 1, n_row, lmax + 1) and noise (n_vec or 1, n_row, n_row) of the rows of one m."""
+        if not self._windows:
+            return rows.response, rows.noise
+        share = np.zeros((n_vec, len(self.spectra), len(rows.response)))
+        share[:, :, 0] = 1.0
+        for number in self._windows:
+            share[:, number] = _lagrange(columns[weight_name(self.spectra[number])])
+        share = share[:, rows.owner]
+        return np.einsum("vrk,krl->vrl", share, rows.response), np.einsum("vrk,krs->vrs", share, rows.noise)
 
     def _modes(self, seen: _Seen) -> list[Block]:
         """Blocks of the powers, before anything is known of the dipoles."""
         blocks = []
-        for rows in self._blocks:
-            signal = row_covariance(rows.response, rows.owner, rows.response, rows.owner, seen.power)
+        for rows, (response, noise) in zip(self._blocks, seen.rows, strict=True):
+            signal = row_covariance(response, rows.owner, response, rows.owner, seen.power)
             scale = np.sqrt(seen.noise_scale[:, rows.owner])
-            total = signal + scale[:, :, None] * rows.noise * scale[:, None, :]
+            total = signal + scale[:, :, None] * noise * scale[:, None, :]
             mean = None
             if seen.fixed is not None:
-                b = fixed_rows(rows.response, rows.owner, seen.fixed, rows.m)
+                b = fixed_rows(response, rows.owner, seen.fixed, rows.m)
                 mean = b.real[:, None] if rows.m == 0 else np.stack([b.real, b.imag], 1)
             copies = 1 if rows.m == 0 else 2
             blocks.append(Block(rows.index, rows.norm, total / copies, copies, mean))
         return blocks
 
-    def _errors(self, seen: _Seen) -> FloatArray:
-        """Covariance of the relative errors of the powers beside noise, shape (n_vec, n_power, n_power)."""
-        n_vec, n_power = len(seen.power), self._power.size
-        covariance = np.zeros((n_vec, n_power, n_power))
-        covariance[:, range(n_power), range(n_power)] = self._reading**2
-        uncertain = [number for number in range(len(self.spectra)) if len(self._operators[number]) > 1]
-        if not uncertain:
-            return covariance
-        turned = np.zeros((2, n_vec, n_power))
-        for rows in self._blocks:
-            own = seen.power[:, rows.owner, rows.owner]
-            variance = np.einsum("srl,vrl->svr", rows.turned**2, own)
-            variance += seen.noise_scale[:, rows.owner] * np.diagonal(rows.noise)
-            if seen.fixed is not None:
-                fixed = [fixed_rows(response, rows.owner, seen.fixed, rows.m) for response in rows.turned]
-                variance += np.abs(fixed) ** 2
-            # no power occurs twice among the rows of one m
-            turned[:, :, rows.index] += rows.norm * variance
-        shift = 0.5 * np.log(turned[0] / turned[1])
-        for number in uncertain:
-            own = shift * (self._spectrum_of_power == number)
-            covariance += own[:, :, None] * own[:, None, :]
-        return covariance
-
-    @cached_property
-    def _spectrum_of_power(self) -> IntArray:
-        return np.repeat(np.arange(len(self.spectra)), [len(record) for record in self.spectra])
-
     def _linear(self, seen: _Seen) -> tuple[FloatArray, FloatArray]:
         """Mean (n_vec, 2 n) and covariance (n_vec, 2 n, 2 n) of the dipole components."""
         n, n_vec, rows = len(self._components), len(seen.power), self._dipole_rows
         owner = len(self.spectra) + np.arange(n)
-        signal = row_covariance(rows, owner, rows, owner, seen.power)
+        signal = row_covariance(rows[None], owner, rows[None], owner, seen.power)
         covariance = seen.dipole_covariance.reshape(n_vec, n, 2, n, 2).copy()
         for axis in range(2):
             covariance[:, :, axis, :, axis] += 0.5 * COMPONENTS[axis] ** 2 * signal
         mean = np.zeros((n_vec, n, 2))
         if seen.fixed is not None:
-            b = fixed_rows(rows, owner, seen.fixed, 1)
+            b = fixed_rows(rows[None], owner, seen.fixed, 1)
             mean = np.stack([b.real, b.imag], -1) * COMPONENTS
         return mean.reshape(n_vec, 2 * n), covariance.reshape(n_vec, 2 * n, 2 * n)
 
@@ -417,7 +430,7 @@ class OneSkyTerm:
             return blocks, linear
         rows, block, n = self._blocks[number], blocks[number], len(self._components)
         owner = len(self.spectra) + np.arange(n)
-        shared = row_covariance(rows.response, rows.owner, self._dipole_rows, owner, seen.power)
+        shared = row_covariance(seen.rows[number][0], rows.owner, self._dipole_rows[None], owner, seen.power)
         start = np.zeros((n_vec, 2, rows.index.size)) if block.mean is None else block.mean
         conditional, lost = np.empty_like(start), np.zeros_like(block.covariance)
         for axis in range(2):
@@ -439,13 +452,12 @@ class OneSkyTerm:
         n_power = self._power.size
         blocks, total = self._given_dipoles(seen, self._modes(seen), data[..., n_power:])
         if n_power:
-            relative = self._errors(seen)
-            # Of a factor exp(e) on each power, e normal with covariance E, the density of the powers without it has
-            # the Jacobian exp(-sum e), which moves the mean of e by -E 1: the window's error moves many powers at once.
-            power = data[..., :n_power] * np.exp(relative.sum(-1))
-            errors = relative * power[:, :, None] * power[:, None, :]
-            total = total + 0.5 * relative.sum((1, 2))
-            total = total + log_density(power, blocks, reading=np.zeros(n_power), errors=errors)
+            variance = self._reading**2
+            # Of a factor exp(e) on each power, e normal of this variance, the density of the powers without it has the
+            # Jacobian exp(-e), which moves the mean of e by minus its variance.
+            power = data[..., :n_power] * np.exp(variance)
+            total = total + 0.5 * variance.sum()
+            total = total + log_density(power, blocks, reading=self._reading * power)
         return total
 
     def moments(self, sky: TrueSky, nuisance: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -460,8 +472,8 @@ class OneSkyTerm:
         if n_power:
             own_mean, own = moments(self._modes(seen), n_power)
             mean[:, :n_power] = own_mean
-            errors = self._errors(seen) * own_mean[:, :, None] * own_mean[:, None, :]
-            covariance[:, :n_power, :n_power] = own + errors
+            covariance[:, :n_power, :n_power] = own
+            covariance[:, range(n_power), range(n_power)] += (self._reading * own_mean) ** 2
         if self.dipoles:
             mean[:, n_power:], covariance[:, n_power:, n_power:] = self._linear(seen)
         return mean, covariance
@@ -479,9 +491,7 @@ class OneSkyTerm:
             return components
         blocks, _ = self._given_dipoles(seen, self._modes(seen), components)
         power = draw(blocks, n_power, rng=rng)
-        values, vectors = np.linalg.eigh(self._errors(seen))
-        root = vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :]
-        power = power * np.exp((root @ rng.normal(size=power.shape)[..., None])[..., 0])
+        power = power * np.exp(self._reading * rng.normal(size=power.shape))
         return np.concatenate([power, components], axis=1)
 
     def directions_below_reading(self, sky: TrueSky, nuisance: FloatArray) -> IntArray:
@@ -500,28 +510,54 @@ class OneSkyTerm:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of y_m: which power each adds to and how, its spectrum, response and noise.
-
-    `turned` are the responses with a declination weight one error above and below.
-    """
+    """Rows of y_m: which power each adds to and how, and its spectrum; response and noise at each of the `_nodes`."""
 
     m: int
     index: IntArray
     owner: IntArray
     norm: FloatArray
     response: FloatArray
-    turned: FloatArray
     noise: FloatArray
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """The sky as all observations average it over energy, and the nuisances, for n_vec parameter vectors."""
+    """The sky as all observations average it over energy, and the nuisances, for n_vec parameter vectors.
+
+    `rows` are response and noise of each m.
+    """
 
     power: FloatArray
     fixed: NDArray[np.complex128] | None
+    rows: tuple[tuple[FloatArray, FloatArray], ...]
     noise_scale: FloatArray
     dipole_covariance: FloatArray
+
+
+def weight_name(record: PowerSpectrum) -> str:
+    """Return the name of the nuisance that is the declination weight of a spectrum, such as weight_24_tev."""
+    return f"weight_{record.energy_tev:.0f}_tev"
+
+
+def _nodes() -> FloatArray:
+    """Deviations of an exponent, in errors, at which operators are built: Chebyshev points of the reach."""
+    return REACH * np.cos(np.pi * (np.arange(N_NODES) + 0.5) / N_NODES)
+
+
+def _lagrange(deviation: FloatArray) -> FloatArray:
+    """Shares of the operators at the `_nodes` in that at deviations (n_vec,), shape (n_vec, N_NODES)."""
+    if np.any(np.abs(deviation) > REACH):
+        raise ConfigurationError(
+            f"a declination weight {np.abs(deviation).max():.1f} errors off its calibration",
+            expected=f"at most {REACH:g}",
+            remedy="Give its nuisance a narrower prior.",
+        )
+    nodes = _nodes()
+    apart = nodes[:, None] - nodes
+    np.fill_diagonal(apart, 1.0)
+    away = np.broadcast_to((deviation[:, None] - nodes)[:, None, :], (deviation.size, N_NODES, N_NODES)).copy()
+    away[:, range(N_NODES), range(N_NODES)] = 1.0
+    return np.asarray(np.prod(away / apart, axis=-1))
 
 
 def _at_median(record: PowerSpectrum | DipoleMeasurements) -> EnergyResponse:
@@ -535,14 +571,14 @@ def row_covariance(
 
     Parameters
     ----------
-    left, right : ndarray, shape (n_row, lmax + 1)
+    left, right : ndarray, shape (n_vec or 1, n_row, lmax + 1)
         Responses.
     left_owner, right_owner : ndarray of int, shape (n_row,)
         Observation of each row.
     power : ndarray, shape (n_vec, n_obs, n_obs, lmax + 1)
         Power between observations.
     """
-    total = np.empty((len(power), len(left), len(right)))
+    total = np.empty((len(power), left.shape[1], right.shape[1]))
     _row_covariance(
         np.ascontiguousarray(left), left_owner, np.ascontiguousarray(right), right_owner,
         np.ascontiguousarray(power), total,
@@ -556,11 +592,12 @@ def _row_covariance(
     total: FloatArray,
 ) -> None:  # fmt: skip
     # On one thread: starting several for each m costs more than they save.
-    n_left, size = left.shape
+    size = left.shape[2]
     for v in range(power.shape[0]):
-        for i in range(n_left):
-            for j in range(right.shape[0]):
-                a, b, c = left[i], right[j], power[v, left_owner[i], right_owner[j]]
+        u, w = min(v, left.shape[0] - 1), min(v, right.shape[0] - 1)
+        for i in range(left.shape[1]):
+            for j in range(right.shape[1]):
+                a, b, c = left[u, i], right[w, j], power[v, left_owner[i], right_owner[j]]
                 value = 0.0
                 for k in range(size):
                     value += a[k] * b[k] * c[k]
@@ -570,11 +607,14 @@ def _row_covariance(
 def fixed_rows(
     response: FloatArray, owner: IntArray, fixed: NDArray[np.complex128], m: int
 ) -> NDArray[np.complex128]:
-    """Observed a_lm of the fixed sky, shape (n_vec, n_row); `fixed` is (n_vec, n_obs, n_alm) in healpy order."""
+    """Observed a_lm of the fixed sky, shape (n_vec, n_row).
+
+    `response` is (n_vec or 1, n_row, lmax + 1), `fixed` (n_vec, n_obs, n_alm) in healpy order.
+    """
     lmax = alm_lmax(fixed.shape[-1])
-    stop = min(lmax, response.shape[1] - 1)
+    stop = min(lmax, response.shape[2] - 1)
     if m > stop:
-        return np.zeros(fixed.shape[:1] + response.shape[:1], dtype=np.complex128)
+        return np.zeros(fixed.shape[:1] + response.shape[1:2], dtype=np.complex128)
     start = alm_index(lmax, m, m)
     column = fixed[:, owner, start : start + stop - m + 1]
-    return np.asarray(np.einsum("rl,vrl->vr", response[:, m : stop + 1], column))
+    return np.asarray(np.sum(response[..., m : stop + 1] * column, axis=-1))

@@ -166,9 +166,7 @@ def draw(blocks: Sequence[Block], n: int, *, rng: np.random.Generator) -> FloatA
     return power
 
 
-def log_density(
-    power: FloatArray, blocks: Sequence[Block], *, reading: FloatArray, errors: FloatArray | None = None
-) -> FloatArray:
+def log_density(power: FloatArray, blocks: Sequence[Block], *, reading: FloatArray) -> FloatArray:
     r"""Return the saddlepoint approximation of the log density of the powers, shape (n_vec,).
 
     The module's docstring has the law and its density. :math:`K'(t) = p` is solved by damped Newton steps on the
@@ -190,10 +188,8 @@ def log_density(
         Measured; in the unit of coefficient times covariance. The same for all parameter vectors, or one set each.
     blocks : sequence of Block
         Between them they reach every power.
-    reading : array, shape (n,)
+    reading : array, shape (n,) or (n_vec, n)
         Standard deviations of independent Gaussian errors of reading, in the unit of power; may be zero.
-    errors : array, shape (n_vec, n, n), optional
-        Covariance of further Gaussian errors, which powers may share.
 
     Raises
     ------
@@ -215,7 +211,7 @@ def log_density(
     power, reading = np.asarray(power, dtype=np.float64), np.asarray(reading, dtype=np.float64)
     n = power.shape[-1]
     n_vec = _check(blocks, n)
-    _check_data(power, reading, errors, n_vec)
+    _check_data(power, reading, n_vec)
     if n_vec == 0:
         return np.zeros(0)
     index = np.concatenate([block.index for block in blocks]).astype(np.int64)
@@ -233,11 +229,16 @@ def log_density(
             expected="finite numbers",
             remedy="Look at the model's power at these parameters.",
         )
-    total = np.broadcast_to(np.diag(reading**2), (n_vec, n, n))
-    if errors is not None:
-        total = total + errors
     result, status, place, error, steps = kernels.solve_all(
-        np.broadcast_to(power, (n_vec, n)), total, index, coefficient, copies, edge, covariance, mean, mean_edge
+        np.broadcast_to(power, (n_vec, n)),
+        np.broadcast_to(reading**2, (n_vec, n)),
+        index,
+        coefficient,
+        copies,
+        edge,
+        covariance,
+        mean,
+        mean_edge,
     )
     if status.any():
         vector = int(np.flatnonzero(status)[0])
@@ -263,27 +264,21 @@ def _check(blocks: Sequence[Block], n: int) -> int:
     return n_vec
 
 
-def _check_data(power: FloatArray, reading: FloatArray, errors: FloatArray | None, n_vec: int) -> None:
+def _check_data(power: FloatArray, reading: FloatArray, n_vec: int) -> None:
     """Refuse data that no sky can give."""
-    n = reading.size
-    if power.shape not in ((n,), (n_vec, n)) or reading.ndim != 1:
+    n = power.shape[-1]
+    if power.shape not in ((n,), (n_vec, n)) or reading.shape not in ((n,), (n_vec, n)):
         raise ConfigurationError(
-            f"power has shape {power.shape}, reading {reading.shape}",
-            expected=f"(n,) for both, or ({n_vec}, n) for power",
+            f"power has shape {power.shape}, reading {reading.shape}", expected=f"(n,) or ({n_vec}, n) for each"
         )
-    if errors is not None and errors.shape != (n_vec, n, n):
-        raise ConfigurationError(f"errors has shape {errors.shape}", expected=f"({n_vec}, {n}, {n})")
-    for name, value in (("power", power), ("reading", reading), ("errors", errors)):
-        if value is None:
-            continue
+    for name, value in (("power", power), ("reading", reading)):
         bad = np.argwhere(~np.isfinite(value) | ((value < 0.0) & (name == "reading")))
         if bad.size:
             where = ", ".join(str(number) for number in bad[0])
             raise ConfigurationError(
                 f"{name}[{where}] is {value[tuple(bad[0])]}", expected="finite; an error not negative"
             )
-    variance = reading**2 if errors is None else reading**2 + np.diagonal(errors, axis1=1, axis2=2)
-    bad = np.argwhere((power <= 0.0) & (variance == 0.0))
+    bad = np.argwhere((power <= 0.0) & (reading == 0.0))
     if bad.size:
         place = int(bad[0][-1])
         raise ConfigurationError(

@@ -19,7 +19,7 @@ from obsfit.infer.configured import FitConfiguration, configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.importance import Target, run_importance
 from obsfit.infer.likelihood import Likelihood
-from obsfit.infer.one_sky_term import OneSkyTerm
+from obsfit.infer.one_sky_term import OneSkyTerm, weight_name
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.ingest.catalogue import load_table
@@ -268,16 +268,18 @@ def _observed(
         elif record.kind == "full-sky":
             found.append(_full_sky(configuration, record, alm, events[0], values, rng))
         else:
-            found.append(_pseudo(record, alm, events[0], rng))
+            found.append(_pseudo(record, alm, events[0], values.get(weight_name(record), 0.0), rng))
     return tuple(found)
 
 
-def _pseudo(record: PowerSpectrum, alm: np.ndarray, events: FloatArray, rng: np.random.Generator) -> PowerSpectrum:
+def _pseudo(
+    record: PowerSpectrum, alm: np.ndarray, events: FloatArray, deviation: float, rng: np.random.Generator
+) -> PowerSpectrum:
     calibration = calibrated_window(record)
     if calibration is None:
         raise ConfigurationError(f"{record.measurement}: mocks need a spectrum whose window is calibrated")
     band = replace(record, dec_min_rad=calibration.window.dec_min_rad, dec_max_rad=calibration.window.dec_max_rad)
-    weight = _weight(calibration, calibration.window.exponent + calibration.exponent_error * rng.normal())
+    weight = _weight(calibration, calibration.window.exponent + calibration.exponent_error * deviation)
     per_steradian = calibration.events / (2 * np.pi * (np.sin(band.dec_max_rad) - np.sin(band.dec_min_rad)))
     mock = observe_pseudo(
         alm, events, band, weight=weight,

@@ -105,7 +105,7 @@ def skies():
             spectrum("band", 30.0, [1, 2, 3, 4], SOUTH, HIGH, noise=1e-9),
             dipole(20.0, LOW, HIGH, 0.1),
         ),
-        Nuisances(None, None),
+        Nuisances(None, None, None),
         DipoleScatter.none(),
         energy_spread=False,
         floor=0.0,
@@ -154,7 +154,7 @@ def test_one_full_sky_spectrum_has_the_law_of_chi_square():
     """On the full sky powers are independent with 2 l degrees of freedom: differences of log density are exact."""
     ell = np.arange(1, 7)
     data = 0.7 * ell**-2.5 / (2 * ell + 1)
-    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None), floor=0.0)
+    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None, None), floor=0.0)
     slopes = np.array([-3.5, -3.0, -2.5, -2.0])
     c = np.concatenate([power_law(np.array([10.0]), 1.0, slope=slope, lmax=20) for slope in slopes])
     found = term.log_prob(TrueSky(np.array([10.0]), c_ell=c), np.zeros((4, 0)))
@@ -176,7 +176,7 @@ def test_two_energies_have_the_law_of_two_correlated_exponentials(decades):
     for pair in pairs:
         records = [full_sky(f"s{i}", rigidity[i], [1], c_ell=pair[i : i + 1], noise=1e-12) for i in range(2)]
         found.append(
-            OneSkyTerm(tuple(records), Nuisances(None, None), floor=0.0).log_prob(sky, np.zeros((1, 0)))[0]
+            OneSkyTerm(tuple(records), Nuisances(None, None, None), floor=0.0).log_prob(sky, np.zeros((1, 0)))[0]
         )
         x, y = pair / (2 / 3)
         z = 2 * np.sqrt(squared * x * y) / (1 - squared)
@@ -188,8 +188,8 @@ def test_two_energies_have_the_law_of_two_correlated_exponentials(decades):
 def test_energies_without_memory_multiply():
     rigidity = np.array([10.0, 20.0])
     records = [spectrum(f"s{i}", rigidity[i], [1, 2, 3], -90, -25, noise=1e-3) for i in range(2)]
-    joint = OneSkyTerm(tuple(records), Nuisances(None, None), energy_spread=False)
-    apart = [OneSkyTerm((record,), Nuisances(None, None), energy_spread=False) for record in records]
+    joint = OneSkyTerm(tuple(records), Nuisances(None, None, None), energy_spread=False)
+    apart = [OneSkyTerm((record,), Nuisances(None, None, None), energy_spread=False) for record in records]
     sky = TrueSky(rigidity, c_ell=power_law(rigidity, 1e-3, lmax=30))
     alone = [
         term.log_prob(TrueSky(rigidity[i : i + 1], c_ell=sky.c_ell[:, i : i + 1, i : i + 1]), np.zeros((1, 0)))
@@ -213,7 +213,7 @@ def test_a_dipole_of_the_same_sky_tells_the_power():
     for factor in (0.99, 0.995, 1.0, 1.005, 1.01):
         record = full_sky("full", 10.0, [1], c_ell=np.array([known * factor]), noise=1e-9)
         term = OneSkyTerm(
-            (record, direction), Nuisances(None, None), DipoleScatter.none(), energy_spread=False, floor=0.0
+            (record, direction), Nuisances(None, None, None), DipoleScatter.none(), energy_spread=False, floor=0.0
         )
         found.append(term.log_prob(sky, np.zeros((1, 0)))[0])
     width = known * 2 * (1e-3 / 0.5)
@@ -229,7 +229,7 @@ def test_errors_are_factors_of_the_powers():
     found = []
     for value in values:
         record = full_sky("full", 10.0, [1], c_ell=np.array([value]), noise=1e-12)
-        term = OneSkyTerm((record,), Nuisances(None, None), floor=0.2)
+        term = OneSkyTerm((record,), Nuisances(None, None, None), floor=0.2)
         found.append(term.log_prob(sky, np.zeros((1, 0)))[0])
     error = np.linspace(-1.4, 1.4, 4001)
     inside = stats.chi2.pdf(values[:, None] * np.exp(-error) * 3.0, 2) * 3.0 * np.exp(-error)

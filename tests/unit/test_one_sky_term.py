@@ -16,7 +16,7 @@ from obsfit.operators.energy import EnergyResponse
 from obsfit.operators.pseudo import calibrated_window, pseudo_operator
 from obsfit.records import DipoleMeasurements, Provenance, TrueSky
 
-FIXED = Nuisances(None, None)
+FIXED = Nuisances(None, None, None)
 ICECUBE = obsfit.load_spectrum("icecube-2025", energy=24 * u.TeV)
 HAWC = obsfit.load_spectrum("hawc-icecube-2019-by-field", field="hawc").select(1, 6)
 
@@ -39,27 +39,27 @@ def sky_of(term, *, log10_c1=-6.0, exponent=0.4, n_vec=1):
     return TrueSky(term.rigidity_tv, c_ell=model.c_ell(theta, term.rigidity_tv, term.lmax))
 
 
-def test_the_error_of_a_window_moves_all_its_powers_together():
-    """The weight one error above and below its centre, against operators made with these weights."""
-    term = OneSkyTerm((ICECUBE,), FIXED)
-    assert term.parameters == ()
-    sky, empty = sky_of(term), np.zeros((1, 0))
-    means, calibration = [], calibrated_window(ICECUBE)
-    for deviation in (0.0, 1.0, -1.0):
-        operator = pseudo_operator(ICECUBE, calibration.at(deviation), energy_spread=True)
-        moments = replace(operator, energy=operator.energy.on(sky.rigidity_tv)).expect(sky)
-        means.append(moments.mean[0])
-        if deviation == 0.0:
-            covariance = moments.covariance[0]
-    shift = 0.5 * means[0] * np.log(means[1] / means[2])
-    reading = np.diag((np.hypot(ICECUBE.reading_error, term.floor) * means[0]) ** 2)
-    errors = np.outer(shift, shift) + reading
-    found = term.moments(sky, empty)
-    np.testing.assert_allclose(found[0][0], means[0], rtol=1e-10)
-    # the noise of the turned weight is taken for that of the centre
-    np.testing.assert_allclose(found[1][0] - covariance, errors, rtol=2e-2, atol=2e-3 * np.abs(errors).max())
-    known = OneSkyTerm((ICECUBE,), FIXED, window_error=0.0)
-    np.testing.assert_allclose(known.moments(sky, empty)[1][0], covariance + reading, rtol=1e-9)
+@pytest.mark.parametrize("deviation", [0.0, 1.3, -2.7, 5.9])
+def test_the_weight_of_a_window_is_a_nuisance(deviation):
+    """Moments at any exponent are those of the operator that is made with it."""
+    term = OneSkyTerm((ICECUBE,), replace(FIXED, weight=Nuisances().weight))
+    assert [parameter.name for parameter in term.parameters] == ["weight_24_tev"]
+    sky = sky_of(term, n_vec=2)
+    operator = pseudo_operator(ICECUBE, calibrated_window(ICECUBE).at(deviation), energy_spread=True)
+    expected = replace(operator, energy=operator.energy.on(sky.rigidity_tv)).expect(sky)
+    mean, covariance = term.moments(sky, np.array([[deviation], [0.0]]))
+    errors = np.diag((np.hypot(ICECUBE.reading_error, term.floor) * mean[0]) ** 2)
+    np.testing.assert_allclose(mean[0], expected.mean[0], rtol=2e-5)
+    np.testing.assert_allclose(covariance[0] - errors, expected.covariance[0], rtol=1e-4, atol=1e-30)
+    # each parameter vector has a weight of its own
+    fixed = OneSkyTerm((ICECUBE,), FIXED)
+    np.testing.assert_allclose(mean[1], fixed.moments(sky, np.zeros((2, 0)))[0][1], rtol=2e-5)
+
+
+def test_a_weight_far_beyond_its_calibration_is_refused():
+    term = OneSkyTerm((ICECUBE,), replace(FIXED, weight=Nuisances().weight))
+    with pytest.raises(ConfigurationError, match=r"declination weight 7\.0 errors off its calibration"):
+        term.moments(sky_of(term), np.array([[7.0]]))
 
 
 def test_the_width_of_the_energy_response_is_a_nuisance():
