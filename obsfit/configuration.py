@@ -8,13 +8,17 @@ import tomllib
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+import astropy.units as u
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from obsfit.errors import ConfigurationError
 
 SCHEMA = 1
+FORBID: ConfigDict = {"extra": "forbid"}
+"""The `__pydantic_config__` of every dataclass of settings: an unknown key is an error."""
+EXAMPLES = {"angle": u.Quantity("-20 deg"), "energy": u.Quantity("10 TeV")}
 Settings = TypeVar("Settings")
 
 
@@ -48,6 +52,38 @@ def load_configuration(path: str | Path, kind: type[Settings]) -> Settings:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         raise _explained(error, kind, path) from None
+
+
+def read_quantity(text: str, kind: Literal["angle", "energy"], key: str) -> u.Quantity:
+    """Return the quantity that a configuration gives as text.
+
+    Parameters
+    ----------
+    text : str
+        A number with a unit.
+    kind : str
+        What it is.
+    key : str
+        Where it stands, for the error.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is something else.
+
+    Examples
+    --------
+    >>> read_quantity("20 PeV", "energy", "data.energy_max").to("TeV")
+    <Quantity 20000. TeV>
+    """
+    try:
+        quantity = u.Quantity(text)
+        quantity.to(EXAMPLES[kind].unit)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{key} = {text!r} is no {kind}", expected=f"a number with a unit, such as '{EXAMPLES[kind]:g}'"
+        ) from error
+    return quantity
 
 
 def _explained(error: ValidationError, kind: type[Any], path: str | Path) -> ConfigurationError:

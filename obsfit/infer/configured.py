@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from obsfit.composition import add_models
+from obsfit.configuration import FORBID, read_quantity
 from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
@@ -20,17 +21,18 @@ from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
-from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectra, load_spectrum
+from obsfit.ingest.catalogue import load_dipoles, load_spectra, load_spectrum, located
 from obsfit.plugins import load_model
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.spectrum import PowerSpectrum
 
-FORBID = {"extra": "forbid"}
 # Names of nuisances in a configuration, and where they belong.
 SCATTER = {
     "amplitude_scatter": "amplitude", "direction_scatter": "direction", "log10_intrinsic_scatter": "intrinsic",
 }  # fmt: skip
-NUISANCES = {"log10_noise": "noise", "response_width": "width"}
+NUISANCES = {"log10_noise": "noise", "response_width": "width", "declination_weight": "weight"}
+# One prior for a nuisance that each record has for itself.
+SHARED = ("declination_weight",)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     model = models[0] if len(models) == 1 else add_models(*models)
     return Posterior(
         model, _likelihood(configuration, records, priors),
-        priors={name: prior for name, prior in priors.items() if prior is not None},
+        priors={name: prior for name, prior in priors.items() if prior is not None and name not in SHARED},
     )  # fmt: skip
 
 
@@ -188,11 +190,6 @@ def run_configured(
     return posterior, result
 
 
-def _located(name: str, base: Path) -> str | Path:
-    """A shipped data set by its name, any other text as a path relative to the configuration."""
-    return name if name in available_data() else base / name
-
-
 def _likelihood(
     configuration: FitConfiguration,
     records: list[PowerSpectrum | DipoleMeasurements],
@@ -219,20 +216,20 @@ def _likelihood(
 
 
 def _spectra(data: DataSettings, base: Path) -> list[PowerSpectrum]:
-    where, part = _located(data.spectrum, base), data.field or None
+    where, part = located(data.spectrum, base), data.field or None
     if data.energies and data.energy:
         raise ConfigurationError("data has both energy and energies", expected="one of the two keys")
     if data.energies == ("all",):
         found = load_spectra(where, field=part)
     else:
-        wanted = [_quantity(text, "energies") for text in data.energies] or [_quantity(data.energy, "energy")]
+        wanted = [_energy(text, "energies") for text in data.energies] or [_energy(data.energy, "energy")]
         found = [load_spectrum(where, energy=energy, field=part) for energy in wanted]
     return [spectrum.select(data.ell_min, data.ell_max or None) for spectrum in found]
 
 
 def _dipoles(data: DataSettings, base: Path) -> DipoleMeasurements:
-    record = load_dipoles(_located(data.dipoles, base))
-    low, high = _quantity(data.energy_min, "energy_min"), _quantity(data.energy_max, "energy_max")
+    record = load_dipoles(located(data.dipoles, base))
+    low, high = _energy(data.energy_min, "energy_min"), _energy(data.energy_max, "energy_max")
     keep = np.ones(len(record), dtype=bool)
     if low is not None:
         keep &= record.energy_tev >= low.to_value(u.TeV) * (1.0 - 1e-9)
@@ -254,14 +251,6 @@ def _nuisances(priors: Mapping[str, Any | None], names: Mapping[str, str]) -> di
     return {names[key]: prior for key, prior in priors.items() if key in names}
 
 
-def _quantity(text: str, key: str) -> u.Quantity | None:
-    if not text:
-        return None
-    try:
-        quantity = u.Quantity(text)
-        quantity.to_value(u.TeV)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"data.{key} = {text!r} is no energy", expected="a number with a unit, such as '10 TeV'"
-        ) from error
-    return quantity
+def _energy(text: str, key: str) -> u.Quantity | None:
+    """The energy that a key of the data gives; None where it is empty."""
+    return read_quantity(text, "energy", f"data.{key}") if text else None

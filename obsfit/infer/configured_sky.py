@@ -8,14 +8,14 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
+from obsfit.configuration import FORBID, read_quantity
 from obsfit.errors import ConfigurationError
 from obsfit.infer.observed_harmonics import NoiseProfile, ObservedHarmonics, map_harmonics
 from obsfit.infer.sky_sampler import SkyPosterior, SkyPrior, SkySamplerSettings, sample_sky
-from obsfit.ingest.catalogue import available_data, load_table
+from obsfit.ingest.catalogue import load_table, located
 from obsfit.ingest.maps import load_map
 from obsfit.sky.smoothing import top_hat_window
 
-FORBID = {"extra": "forbid"}
 NOISE_REACH = 4
 """Smoothed noise is followed to this many times the largest multipole."""
 
@@ -102,15 +102,14 @@ def configured_harmonics(configuration: SkyConfiguration, *, base: Path) -> tupl
     found = []
     for one in configuration.observatories:
         sky = load_map(base / one.map, column=one.column)
-        table = load_table(one.noise if one.noise in available_data() else base / one.noise)
-        radius = _angle(one.smoothing, f"smoothing of {one.name}") if one.smoothing else None
+        low, high = _band(one)
+        radius = read_quantity(one.smoothing, "angle", f"smoothing of {one.name}") if one.smoothing else None
         try:
             found.append(
                 map_harmonics(
-                    sky, name=one.name, dec_min=_angle(one.dec_min, f"dec_min of {one.name}"),
-                    dec_max=_angle(one.dec_max, f"dec_max of {one.name}"), noise=NoiseProfile.from_table(table),
-                    lmax=configuration.lmax,
-                    lmax_out=configuration.lmax_data,
+                    sky, name=one.name, dec_min=low, dec_max=high,
+                    noise=NoiseProfile.from_table(load_table(located(one.noise, base))),
+                    lmax=configuration.lmax, lmax_out=configuration.lmax_data,
                     smoothing=None if radius is None else top_hat_window(radius, NOISE_REACH * configuration.lmax),
                 )
             )  # fmt: skip
@@ -135,8 +134,8 @@ def _refuse_shared_pixels(configuration: SkyConfiguration) -> None:
     """The same pixels twice are the same measurement twice."""
     for k, one in enumerate(configuration.observatories):
         for other in configuration.observatories[:k]:
-            low = max(_angle(one.dec_min, "dec_min"), _angle(other.dec_min, "dec_min"))
-            high = min(_angle(one.dec_max, "dec_max"), _angle(other.dec_max, "dec_max"))
+            (low, high), (other_low, other_high) = _band(one), _band(other)
+            low, high = max(low, other_low), min(high, other_high)
             if (one.map, one.column) == (other.map, other.column) and low < high:
                 raise ConfigurationError(
                     f"{other.name} and {one.name} are bands of one map that share {low} to {high}",
@@ -144,12 +143,8 @@ def _refuse_shared_pixels(configuration: SkyConfiguration) -> None:
                 )
 
 
-def _angle(text: str, what: str) -> u.Quantity:
-    try:
-        angle = u.Quantity(text)
-        angle.to_value(u.rad)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{what} = {text!r} is no angle", expected="a number with a unit, such as '-20 deg'"
-        ) from error
-    return angle
+def _band(one: ObservatorySettings) -> tuple[u.Quantity, u.Quantity]:
+    return (
+        read_quantity(one.dec_min, "angle", f"dec_min of {one.name}"),
+        read_quantity(one.dec_max, "angle", f"dec_max of {one.name}"),
+    )

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from obsfit.operators import ObservationOperator, operator_for
+from obsfit.infer.single_record_term import SingleRecordTerm
 from obsfit.operators.catalogue import dipole_data
 from obsfit.parameters import FloatArray, Parameter
 from obsfit.records.dipoles import DipoleMeasurements
-from obsfit.records.provenance import Provenance
 from obsfit.records.true_sky import TrueSky
 
 
@@ -42,7 +41,7 @@ class DipoleScatter:
 
 
 @dataclass(frozen=True)
-class DipoleTerm:
+class DipoleTerm(SingleRecordTerm):
     r"""Likelihood of published dipoles in their components, with scatter between experiments.
 
     Row i of experiment e is modelled as
@@ -79,35 +78,10 @@ class DipoleTerm:
         """One label for each component of each row."""
         return tuple(f"{key} {axis}" for key in self.record.measurement for axis in ("0h", "6h"))
 
-    @property
-    def provenance(self) -> Provenance:
-        """Origin of the dipoles."""
-        return self.record.provenance
-
-    @property
-    def provenances(self) -> tuple[Provenance, ...]:
-        """Origin of the file, as a tuple of one."""
-        return (self.provenance,)
-
-    @cached_property
-    def operator(self) -> ObservationOperator:
-        """Component operator of the record."""
-        return operator_for(self.record)
-
     @cached_property
     def experiments(self) -> tuple[str, ...]:
         """Names of the experiments, in the order of their first row."""
         return tuple(dict.fromkeys(self.record.observatory))
-
-    @property
-    def rigidity_tv(self) -> FloatArray:
-        """Rigidities at which the sky must be known, shape (n_rig,)."""
-        return self.operator.energy.rigidity_tv
-
-    @property
-    def lmax(self) -> int:
-        """Largest multipole that the operator asks for."""
-        return self.operator.lmax
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

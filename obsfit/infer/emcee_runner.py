@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ import numpy as np
 from numpy.random import MT19937, RandomState, SeedSequence
 from tqdm import tqdm
 
-from obsfit.errors import ConfigurationError, ConvergenceError, DataFormatError, ObsfitError
+from obsfit.configuration import FORBID
+from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
 from obsfit.infer.diagnostics import autocorrelation_time
 from obsfit.infer.optimum import ball, maximum_posterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FORMAT, FORMAT_VERSION, FitResult
+from obsfit.infer.run_store import Rewriting, looks, stored_run, to_resume, write_head
 from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write, stamp
 
@@ -44,7 +45,7 @@ class SamplerSettings:
         Steps between two looks at convergence; a run can be resumed at the end of a block.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+    __pydantic_config__ = FORBID
 
     walkers: int = 0
     target: float = 50.0
@@ -134,48 +135,30 @@ def run_emcee(
         **identity,
         "assume_independent_skies": posterior.likelihood.assume_independent_skies,
     }
-    run: _Run | None = None
-    if path is not None and path.exists():
-        if resume:
-            found = _load(path, identity)
-            if isinstance(found, FitResult):
-                return found
-            run = found
-        elif not overwrite:
-            raise ConfigurationError(
-                "the store exists",
-                path=path,
-                remedy="Continue it with resume (--resume), or replace it with overwrite (--overwrite).",
-            )
+    stored = to_resume(path, resume=resume, overwrite=overwrite)
+    run = _start(posterior, walkers, rng) if stored is None else _load(stored, identity)
+    if isinstance(run, FitResult):
+        return run
     sampler = emcee.EnsembleSampler(
         walkers, n_par, posterior.log_prob, vectorize=True,
         moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
     )  # fmt: skip
-    if run is None:
-        maximum, _ = maximum_posterior(posterior, rng=rng)
-        start = ball(posterior, maximum, walkers, rng=rng)
-        bits = RandomState(MT19937(SeedSequence(rng.integers(2**32, size=4).tolist())))
-        run = _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(legacy=True), maximum)
-    looks = _looks(settings)
+    judged = looks(settings.max_steps, settings.block, growth=1.2)
     burn_in, tau, converged = 0, np.full(n_par, np.nan), False
-    written, cost = time.monotonic(), 0.0
-    bar = tqdm(total=max(looks), initial=run.steps, unit="step", disable=not progress, leave=False)
+    save = partial(_save, path, run, provenance)
+    rewriting = Rewriting(save)
+    bar = tqdm(total=max(judged), initial=run.steps, unit="step", disable=not progress, leave=False)
     try:
-        while not converged and run.steps < max(looks):
+        while not converged and run.steps < max(judged):
             _advance(sampler, run, settings.block)
             bar.update(settings.block)
-            if run.steps in looks:
+            if run.steps in judged:
                 burn_in, tau, converged = _judge(run, settings)
                 logger.info("%d steps, longest autocorrelation time %.0f", run.steps, tau.max())
-            # Rewriting costs as much as the chain is long: spend at most a twentieth of the time on it.
-            if path is not None and time.monotonic() - written > max(2.0, 20.0 * cost):
-                begun = time.monotonic()
-                _save(path, run, provenance)
-                written, cost = time.monotonic(), time.monotonic() - begun
+            rewriting.if_due()
     finally:
         bar.close()
-        if path is not None and run.chain:
-            _save(path, run, provenance)
+        save()
     if not converged:
         if run.chain and np.isnan(tau).all():
             burn_in, tau, _ = _judge(run, settings)
@@ -197,6 +180,14 @@ def run_emcee(
     return result
 
 
+def _start(posterior: Posterior, walkers: int, rng: np.random.Generator) -> _Run:
+    """A run that has not taken a step."""
+    maximum, _ = maximum_posterior(posterior, rng=rng)
+    start = ball(posterior, maximum, walkers, rng=rng)
+    bits = RandomState(MT19937(SeedSequence(rng.integers(2**32, size=4).tolist())))
+    return _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(legacy=True), maximum)
+
+
 def _advance(sampler: emcee.EnsembleSampler, run: _Run, steps: int) -> None:
     """Sample one block from where the run stands."""
     state = emcee.State(run.position, log_prob=run.position_log_prob, random_state=run.random_state)
@@ -211,16 +202,6 @@ def _advance(sampler: emcee.EnsembleSampler, run: _Run, steps: int) -> None:
     run.position, run.position_log_prob = run.chain[-1][-1], run.log_prob[-1][-1]
     run.accepted += int(sampler.backend.accepted.sum())
     run.random_state = sampler.random_state
-
-
-def _looks(settings: SamplerSettings) -> set[int]:
-    """Steps at which convergence is judged: fixed in advance, so that a resumed run stops where it would have."""
-    last = math.ceil(settings.max_steps / settings.block) * settings.block
-    looks, steps = {last}, 2 * settings.block
-    while steps < last:
-        looks.add(steps)
-        steps = max(steps + settings.block, round(1.2 * steps / settings.block) * settings.block)
-    return looks
 
 
 def _judge(run: _Run, settings: SamplerSettings) -> tuple[int, FloatArray, bool]:
@@ -250,11 +231,12 @@ def _identity(
     }
 
 
-def _save(path: Path, run: _Run, provenance: Mapping[str, Any]) -> None:
+def _save(path: Path | None, run: _Run, provenance: Mapping[str, Any]) -> None:
+    if path is None or not run.chain:
+        return
     name, keys, position, has_gauss, cached = run.random_state
     with atomic_write(path, overwrite=True) as partial, h5py.File(partial, "w") as file:
-        file.attrs["obsfit_format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
-        file.attrs["provenance"] = json.dumps(dict(provenance))
+        write_head(file, FORMAT, FORMAT_VERSION, provenance)
         file.attrs["accepted"] = run.accepted
         file.attrs["random_generator"], file.attrs["random_cached"] = name, cached
         file.attrs["random_position"], file.attrs["random_has_gauss"] = position, has_gauss
@@ -264,31 +246,14 @@ def _save(path: Path, run: _Run, provenance: Mapping[str, Any]) -> None:
 
 def _load(path: Path, identity: Mapping[str, Any]) -> _Run | FitResult:
     """The interrupted run in `path`, or its result if it had finished."""
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("obsfit_format") != FORMAT:
-                raise DataFormatError(
-                    "this is no fit", path=path, remedy="Start anew with overwrite (--overwrite)."
-                )
-            stored = json.loads(file.attrs["provenance"])
-            wanted = json.loads(json.dumps(dict(identity)))
-            different = [key for key in wanted if stored.get(key) != wanted[key]]
-            if different:
-                key = different[0]
-                raise ConfigurationError(
-                    f"the stored run differs in {', '.join(different)}: {key} was {stored.get(key)!r}, "
-                    f"is now {wanted[key]!r}",
-                    path=path, remedy="Resume with the same settings, or start anew with overwrite (--overwrite).",
-                )  # fmt: skip
-            if "random_keys" not in file:
-                return FitResult.load(path)
-            state = (
-                str(file.attrs["random_generator"]), file["random_keys"][:],
-                int(file.attrs["random_position"]), int(file.attrs["random_has_gauss"]),
-                float(file.attrs["random_cached"]),
-            )  # fmt: skip
-            accepted = int(file.attrs["accepted"])
-            chain, log_prob = file["chain"][:], file["log_prob"][:]
-            return _Run(chain[-1], log_prob[-1], [chain], [log_prob], accepted, state, file["maximum"][:])
-    except OSError as error:
-        raise DataFormatError(f"cannot be read as HDF5: {error}", path=path) from error
+    with stored_run(path, FORMAT, identity, what="fit") as file:
+        if "random_keys" not in file:
+            return FitResult.load(path)
+        state = (
+            str(file.attrs["random_generator"]), file["random_keys"][:],
+            int(file.attrs["random_position"]), int(file.attrs["random_has_gauss"]),
+            float(file.attrs["random_cached"]),
+        )  # fmt: skip
+        accepted = int(file.attrs["accepted"])
+        chain, log_prob = file["chain"][:], file["log_prob"][:]
+        return _Run(chain[-1], log_prob[-1], [chain], [log_prob], accepted, state, file["maximum"][:])

@@ -12,15 +12,15 @@ from scipy import stats
 from scipy.special import gammaln
 
 from obsfit.errors import ConfigurationError
-from obsfit.operators import ObservationOperator, operator_for
+from obsfit.infer.single_record_term import SingleRecordTerm
+from obsfit.operators import ObservationOperator
 from obsfit.parameters import FloatArray, Parameter
-from obsfit.records.provenance import Provenance
 from obsfit.records.spectrum import PowerSpectrum
 from obsfit.records.true_sky import TrueSky
 
 
 @dataclass(frozen=True)
-class PowerTerm:
+class PowerTerm(SingleRecordTerm):
     r"""Likelihood of the power of a nearly full sky, multipole by multipole.
 
     On the full sky, :math:`(2\ell+1) \hat C_\ell / S_\ell` with :math:`S_\ell = W_\ell^2 (C_\ell + N_\ell)` follows
@@ -75,31 +75,6 @@ class PowerTerm:
     def labels(self) -> tuple[str, ...]:
         """One label for each multipole."""
         return tuple(f"{self.record.measurement} l={ell}" for ell in self.record.ell)
-
-    @property
-    def provenance(self) -> Provenance:
-        """Origin of the spectrum."""
-        return self.record.provenance
-
-    @property
-    def provenances(self) -> tuple[Provenance, ...]:
-        """Origin of the file, as a tuple of one."""
-        return (self.provenance,)
-
-    @cached_property
-    def operator(self) -> ObservationOperator:
-        """Full-sky power operator of the record."""
-        return operator_for(self.record)
-
-    @property
-    def rigidity_tv(self) -> FloatArray:
-        """Rigidities at which the sky must be known, shape (n_rig,)."""
-        return self.operator.energy.rigidity_tv
-
-    @property
-    def lmax(self) -> int:
-        """Largest multipole that the operator asks for."""
-        return self.operator.lmax
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

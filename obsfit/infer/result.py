@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from astropy.table import Table
 
-from obsfit.errors import DataFormatError
 from obsfit.infer import diagnostics
+from obsfit.infer.run_store import opened_store, write_head
 from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write
 
@@ -91,10 +91,9 @@ class FitResult:
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to an HDF5 file, complete or not at all."""
         with atomic_write(path, overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
-            file.attrs["obsfit_format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+            write_head(file, FORMAT, FORMAT_VERSION, self.provenance)
             for name in ("names", "labels", "units"):
                 file.attrs[name] = json.dumps(getattr(self, name))
-            file.attrs["provenance"] = json.dumps(dict(self.provenance))
             file.attrs["burn_in"], file.attrs["acceptance"] = self.burn_in, self.acceptance
             for name in ("chain", "log_prob", "autocorrelation_time", "maximum"):
                 file[name] = getattr(self, name)
@@ -108,20 +107,15 @@ class FitResult:
         DataFormatError
             If the file is no finished fit of this format.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("obsfit_format") != FORMAT or "burn_in" not in file.attrs:
-                    raise DataFormatError(
-                        "this is not a finished fit", path=path, expected=f"obsfit_format = {FORMAT}",
-                        remedy="An interrupted fit is continued by run_emcee(..., resume=True).",
-                    )  # fmt: skip
-                text = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "labels", "units")}
-                return cls(
-                    **text,
-                    chain=file["chain"][:], log_prob=file["log_prob"][:], burn_in=int(file.attrs["burn_in"]),
-                    autocorrelation_time=file["autocorrelation_time"][:],
-                    acceptance=float(file.attrs["acceptance"]), maximum=file["maximum"][:],
-                    provenance=json.loads(file.attrs["provenance"]),
-                )  # fmt: skip
-        except OSError as error:
-            raise DataFormatError(f"cannot be read as HDF5: {error}", path=path) from error
+        with opened_store(
+            path, FORMAT, what="finished fit", needs="burn_in",
+            remedy="An interrupted fit is continued by run_emcee(..., resume=True).",
+        ) as file:  # fmt: skip
+            text = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "labels", "units")}
+            return cls(
+                **text,
+                chain=file["chain"][:], log_prob=file["log_prob"][:], burn_in=int(file.attrs["burn_in"]),
+                autocorrelation_time=file["autocorrelation_time"][:],
+                acceptance=float(file.attrs["acceptance"]), maximum=file["maximum"][:],
+                provenance=json.loads(file.attrs["provenance"]),
+            )  # fmt: skip

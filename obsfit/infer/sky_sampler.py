@@ -22,26 +22,27 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
-import healpy as hp
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv
 from tqdm import tqdm
 
-from obsfit.errors import ConfigurationError, ConvergenceError, DataFormatError
+from obsfit.configuration import FORBID
+from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.infer import _sky_kernels as kernels
 from obsfit.infer.diagnostics import sample_sizes
 from obsfit.infer.observed_harmonics import ObservedHarmonics
+from obsfit.infer.run_store import Rewriting, looks, opened_store, stored_run, to_resume, write_head
 from obsfit.provenance import atomic_write, stamp
-from obsfit.sky.harmonics import alm_map, lmax_of
+from obsfit.sky.harmonics import alm_map
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ ComplexArray = NDArray[np.complex128]
 
 FORMAT = "obsfit-sky"
 FORMAT_VERSION = 1
+# Arrays of stored samples, and of the state of a chain.
+_KEPT = ("alm", "c_ell", "amplitude", "noise_scale")
+_STATE = ("root", "unit", "amplitude", "noise_scale")
 REACH = 8.0
 """The prior of a relative amplitude is cut at this many standard deviations, and at zero."""
 AMPLITUDE_SHARE = 1.0 / 3.0
@@ -76,7 +80,7 @@ class SkyPrior:
         0 holds them at 1.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+    __pydantic_config__ = FORBID
 
     low: float = 1e-12
     high: float = 1e-4
@@ -116,7 +120,7 @@ class SkySamplerSettings:
         Largest multipole that is stored and judged; 0 means all.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+    __pydantic_config__ = FORBID
 
     chains: int = 4
     burn_in: int = 500
@@ -431,7 +435,7 @@ class SkyPosterior:
         with atomic_write(path, overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
             _write_head(file, self.observatories, self.sweeps, self.provenance)
             file.attrs["names"] = json.dumps(self.names)
-            for name in ("alm", "c_ell", "amplitude", "noise_scale", "effective", "r_hat"):
+            for name in (*_KEPT, "effective", "r_hat"):
                 file[name] = getattr(self, name)
 
     @classmethod
@@ -443,25 +447,16 @@ class SkyPosterior:
         DataFormatError
             If the file holds no finished samples of this format.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("obsfit_format") != FORMAT or "names" not in file.attrs:
-                    raise DataFormatError(
-                        "this is not a finished posterior of a sky", path=path,
-                        expected=f"obsfit_format = {FORMAT}",
-                        remedy="An interrupted run is continued by sample_sky(..., resume=True).",
-                    )  # fmt: skip
-                return cls(
-                    observatories=tuple(json.loads(file.attrs["observatories"])),
-                    names=tuple(json.loads(file.attrs["names"])), sweeps=int(file.attrs["sweeps"]),
-                    provenance=json.loads(file.attrs["provenance"]),
-                    **{
-                        name: file[name][:]
-                        for name in ("alm", "c_ell", "amplitude", "noise_scale", "effective", "r_hat")
-                    },
-                )  # fmt: skip
-        except OSError as error:
-            raise DataFormatError(f"cannot be read as HDF5: {error}", path=path) from error
+        with opened_store(
+            path, FORMAT, what="finished posterior of a sky", needs="names",
+            remedy="An interrupted run is continued by sample_sky(..., resume=True).",
+        ) as file:  # fmt: skip
+            return cls(
+                observatories=tuple(json.loads(file.attrs["observatories"])),
+                names=tuple(json.loads(file.attrs["names"])), sweeps=int(file.attrs["sweeps"]),
+                provenance=json.loads(file.attrs["provenance"]),
+                **{name: file[name][:] for name in (*_KEPT, "effective", "r_hat")},
+            )  # fmt: skip
 
 
 @dataclass
@@ -475,10 +470,6 @@ class _Run:
     c_ell: list[FloatArray]
     amplitude: list[FloatArray]
     noise_scale: list[FloatArray]
-
-
-_KEPT = ("alm", "c_ell", "amplitude", "noise_scale")
-_STATE = ("root", "unit", "amplitude", "noise_scale")
 
 
 def sample_sky(
@@ -535,58 +526,37 @@ def sample_sky(
     system = SkySystem.of(data, prior)
     report = min(settings.report or system.lmax, system.lmax)
     path = None if store is None else Path(store)
+    identity = _identity(data, system, settings, report)
     provenance = {
-        **stamp(
-            FORMAT, format_version=FORMAT_VERSION, seed=seed, configuration=configuration,
-            data={one.name: one.sha256 for one in data},
-        ),
-        **_identity(system, settings, report),
+        **stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, configuration=configuration),
+        **identity,
         "left_out": {one.name: one.left_out for one in data},
         "degrees_of_freedom": {one.name: one.degrees_of_freedom for one in data},
-    }  # fmt: skip
-    run: _Run | None = None
-    if path is not None and path.exists():
-        if resume:
-            found = _load(path, provenance)
-            if isinstance(found, SkyPosterior):
-                return found
-            run = found
-        elif not overwrite:
-            raise ConfigurationError(
-                "the store exists",
-                path=path,
-                remedy="Continue it with resume (--resume), or replace it with overwrite (--overwrite).",
-            )
-    if run is None:
-        entropy = rng.integers(2**32, size=4).tolist()
-        generators = [
-            np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(chain,)))
-            for chain in range(settings.chains)
-        ]
-        run = _Run([draw_prior(system, rng=own) for own in generators], generators, 0, [], [], [], [])
+    }
+    stored = to_resume(path, resume=resume, overwrite=overwrite)
+    run = _start(system, settings.chains, rng) if stored is None else _load(stored, identity)
+    if isinstance(run, SkyPosterior):
+        return run
     names = _names(system, report)
     effective, r_hat = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    looks = _looks(settings)
-    converged, written, cost = False, time.monotonic(), 0.0
-    bar = tqdm(total=max(looks), initial=run.sweeps, unit="sweep", disable=not progress, leave=False)
+    judged = looks(settings.max_sweeps, settings.block, growth=1.3, least=settings.burn_in + 8 * settings.thin)
+    converged = False
+    save = partial(_save, path, system, run, provenance)
+    rewriting = Rewriting(save)
+    bar = tqdm(total=max(judged), initial=run.sweeps, unit="sweep", disable=not progress, leave=False)
     try:
-        while not converged and run.sweeps < max(looks):
+        while not converged and run.sweeps < max(judged):
             _advance(system, run, settings, report)
             bar.update(settings.block)
-            if run.sweeps in looks:
+            if run.sweeps in judged:
                 effective, r_hat = _judge(system, run, report)
                 converged = bool(effective.min() >= settings.target and r_hat.max() <= settings.max_r_hat)
                 worst = int(effective.argmin())
                 logger.info("%d sweeps, %s has %.0f effective samples", run.sweeps, names[worst], effective.min())
-            # Rewriting costs as much as the chains are long: spend at most a twentieth of the time on it.
-            if path is not None and run.alm and time.monotonic() - written > max(2.0, 20.0 * cost):
-                begun = time.monotonic()
-                _save(path, system, run, provenance)
-                written, cost = time.monotonic(), time.monotonic() - begun
+            rewriting.if_due()
     finally:
         bar.close()
-        if path is not None and run.alm:
-            _save(path, system, run, provenance)
+        save()
     if not converged:
         if run.alm and np.isnan(effective).all():
             effective, r_hat = _judge(system, run, report)
@@ -606,6 +576,15 @@ def sample_sky(
     if path is not None:
         result.save(path, overwrite=True)
     return result
+
+
+def _start(system: SkySystem, chains: int, rng: np.random.Generator) -> _Run:
+    """A run that has not made a sweep."""
+    entropy = rng.integers(2**32, size=4).tolist()
+    generators = [
+        np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(chain,))) for chain in range(chains)
+    ]
+    return _Run([draw_prior(system, rng=own) for own in generators], generators, 0, [], [], [], [])
 
 
 def _advance(system: SkySystem, run: _Run, settings: SkySamplerSettings, report: int) -> None:
@@ -629,17 +608,6 @@ def _advance(system: SkySystem, run: _Run, settings: SkySamplerSettings, report:
             getattr(run, name).append(np.array(kept[name]))
 
 
-def _looks(settings: SkySamplerSettings) -> set[int]:
-    """Sweeps at which convergence is judged: fixed in advance, so that a resumed run stops where it would have."""
-    last = math.ceil(settings.max_sweeps / settings.block) * settings.block
-    least = math.ceil((settings.burn_in + 8 * settings.thin) / settings.block) * settings.block
-    looks, sweeps = {max(last, least)}, max(2 * settings.block, least)
-    while sweeps < last:
-        looks.add(sweeps)
-        sweeps = max(sweeps + settings.block, round(1.3 * sweeps / settings.block) * settings.block)
-    return looks
-
-
 def _names(system: SkySystem, report: int) -> tuple[str, ...]:
     names = [f"log_c_{ell}" for ell in range(1, report + 1)]
     if system.prior.amplitude_scatter > 0.0:
@@ -659,21 +627,29 @@ def _judge(system: SkySystem, run: _Run, report: int) -> tuple[FloatArray, Float
     return sample_sizes(np.concatenate(columns, axis=2).transpose(1, 0, 2))
 
 
-def _identity(system: SkySystem, settings: SkySamplerSettings, report: int) -> dict[str, Any]:
-    """What must be the same for a run to be continued, beside the data."""
-    fixed = {name: getattr(settings, name) for name in ("chains", "burn_in", "thin", "block")}
-    return {"prior": asdict(system.prior), "lmax": system.lmax, "report": report, **fixed}
+def _identity(
+    data: Sequence[ObservedHarmonics], system: SkySystem, settings: SkySamplerSettings, report: int
+) -> dict[str, Any]:
+    """What must be the same for a run to be continued."""
+    return {
+        "data_sha256": {one.name: one.sha256 for one in data},
+        "prior": asdict(system.prior),
+        "lmax": system.lmax,
+        "report": report,
+        **{name: getattr(settings, name) for name in ("chains", "burn_in", "thin", "block")},
+    }
 
 
 def _write_head(
     file: h5py.File, observatories: tuple[str, ...], sweeps: int, provenance: Mapping[str, Any]
 ) -> None:
-    file.attrs["obsfit_format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+    write_head(file, FORMAT, FORMAT_VERSION, provenance)
     file.attrs["observatories"], file.attrs["sweeps"] = json.dumps(observatories), sweeps
-    file.attrs["provenance"] = json.dumps(dict(provenance))
 
 
-def _save(path: Path, system: SkySystem, run: _Run, provenance: Mapping[str, Any]) -> None:
+def _save(path: Path | None, system: SkySystem, run: _Run, provenance: Mapping[str, Any]) -> None:
+    if path is None or not run.alm:
+        return
     with atomic_write(path, overwrite=True) as partial, h5py.File(partial, "w") as file:
         _write_head(file, system.names, run.sweeps, provenance)
         file.attrs["generators"] = json.dumps([rng.bit_generator.state for rng in run.generators])
@@ -683,40 +659,15 @@ def _save(path: Path, system: SkySystem, run: _Run, provenance: Mapping[str, Any
             file[name] = np.concatenate(getattr(run, name), axis=1)
 
 
-def _load(path: Path, provenance: Mapping[str, Any]) -> _Run | SkyPosterior:
+def _load(path: Path, identity: Mapping[str, Any]) -> _Run | SkyPosterior:
     """The interrupted run in `path`, or its result if it had finished."""
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("obsfit_format") != FORMAT:
-                raise DataFormatError(
-                    "this is no posterior of a sky", path=path, remedy="Start anew with overwrite (--overwrite)."
-                )
-            stored = json.loads(file.attrs["provenance"])
-            wanted = json.loads(json.dumps(dict(provenance)))
-            compared = ("data_sha256", "prior", "lmax", "report", "chains", "burn_in", "thin", "block")
-            different = [key for key in compared if stored.get(key) != wanted[key]]
-            if different:
-                key = different[0]
-                raise ConfigurationError(
-                    f"the stored run differs in {', '.join(different)}: {key} was {stored.get(key)!r}, "
-                    f"is now {wanted[key]!r}",
-                    path=path, remedy="Resume with the same settings, or start anew with overwrite (--overwrite).",
-                )  # fmt: skip
-            if "generators" not in file.attrs:
-                return SkyPosterior.load(path)
-            generators = []
-            for saved in json.loads(file.attrs["generators"]):
-                generators.append(np.random.default_rng(0))
-                generators[-1].bit_generator.state = saved
-            parts = [file[f"state/{name}"][:] for name in _STATE]
-            states = [SkyState(*values) for values in zip(*parts, strict=True)]
-            return _Run(states, generators, int(file.attrs["sweeps"]), *([file[name][:]] for name in _KEPT))
-    except OSError as error:
-        raise DataFormatError(f"cannot be read as HDF5: {error}", path=path) from error
-
-
-def cut_alm(alm: ComplexArray, lmax: int) -> ComplexArray:
-    """Return the a_lm up to `lmax`, shape (..., n), of a_lm in healpy order that go further."""
-    full = lmax_of(alm.shape[-1])
-    ell, m = hp.Alm.getlm(lmax)
-    return np.asarray(alm[..., hp.Alm.getidx(full, ell, m)])
+    with stored_run(path, FORMAT, identity, what="posterior of a sky") as file:
+        if "generators" not in file.attrs:
+            return SkyPosterior.load(path)
+        generators = []
+        for saved in json.loads(file.attrs["generators"]):
+            generators.append(np.random.default_rng(0))
+            generators[-1].bit_generator.state = saved
+        parts = [file[f"state/{name}"][:] for name in _STATE]
+        states = [SkyState(*values) for values in zip(*parts, strict=True)]
+        return _Run(states, generators, int(file.attrs["sweeps"]), *([file[name][:]] for name in _KEPT))

@@ -60,6 +60,17 @@ def available_data(record: str | None = None) -> tuple[str, ...]:
     return tuple(sorted(name for name, kind in _shipped_kinds().items() if kind and record in (None, kind)))
 
 
+def located(name: str, base: Path) -> str | Path:
+    """Return what a configuration names: a shipped table as it is, any other text as a path relative to `base`.
+
+    Examples
+    --------
+    >>> located("ahlers-mertsch-2017", Path("folder")), located("own.ecsv", Path("folder")).as_posix()
+    ('ahlers-mertsch-2017', 'folder/own.ecsv')
+    """
+    return name if name in available_data() else base / name
+
+
 def load_dipoles(name_or_path: str | Path) -> DipoleMeasurements:
     """Return published dipoles, by the name of a shipped table or the path of an ECSV or CSV file.
 

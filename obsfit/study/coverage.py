@@ -3,61 +3,43 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import healpy as hp
 import numpy as np
 from astropy.table import Table
 from scipy import stats
 
 from obsfit.errors import ConfigurationError, ConvergenceError
-from obsfit.execute import child_generator, run_tasks
-from obsfit.infer.configured import FitConfiguration, configured_posterior
+from obsfit.execute import child_generator
+from obsfit.infer.configured import configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.emcee_runner import run_emcee
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
-from obsfit.ingest.catalogue import load_table
 from obsfit.mock import gaussian_alm, mock_dipoles, mock_spectrum
 from obsfit.parameters import FloatArray, draw_prior
+from obsfit.study.mocks import StudyConfiguration, experiment_errors, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 LEVELS = (0.68, 0.95)
 
 
 @dataclass(frozen=True)
-class CoverageConfiguration:
-    """A calibration study.
+class CoverageConfiguration(StudyConfiguration):
+    """A calibration study of the fit of one data set.
 
     Attributes
     ----------
-    seed : int
-        Seed of the study; each mock has its own stream, keyed by its number.
-    mocks : int
-        Number of mock universes.
-    fit : FitConfiguration
-        The fit under test; truths are drawn from its priors. Its seed and output are not used.
-    output : str
-        Folder of the results, relative to the file.
-    noise_table : str
-        For spectra: auxiliary table of the error against declination of the map.
     small_scale : float
         For dipoles: power of multipoles l = 2 to 6 of the mock sky relative to the asymptotic cascade
         C_l = 18 C_1 / [(2l+1)(l+1)(l+2)]. The likelihood does not know of them: 0 tests the method, 1 what it loses.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
-
-    seed: int
-    mocks: int
-    fit: FitConfiguration
     output: str = "coverage"
-    noise_table: str = "hawc-icecube-2019-noise"
     small_scale: float = 0.0
 
 
@@ -93,12 +75,7 @@ def run_coverage(
         If stored mocks belong to another study.
     """
     posterior = configured_posterior(configuration.fit, base=base)
-    # More mocks of the same study are a continuation.
-    settings = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
-    outcomes = run_tasks(
-        partial(_one_mock, configuration, base), [("mock", index) for index in range(configuration.mocks)],
-        store=base / configuration.output, configuration=settings, workers=workers, progress=progress,
-    )  # fmt: skip
+    outcomes = run_mocks(_one_mock, configuration, kind="mock", base=base, workers=workers, progress=progress)
     ranks = np.array([outcome["ranks"] for outcome in outcomes if outcome["ranks"] is not None])
     table = coverage_table(posterior.names, ranks)
     table.meta["mocks"] = configuration.mocks
@@ -182,15 +159,9 @@ def _mock_power(
     sky = posterior.skies(truth)[0]
     if sky.c_ell is None or sky.alm is not None:
         raise ConfigurationError("mock spectra need a model that offers c_ell alone")
-    table = load_table(configuration.noise_table)
-    dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
-    sigma = np.asarray(table["sigma"], dtype=np.float64)
-    known = np.isfinite(sigma)
     values = dict(zip(posterior.names, truth[0], strict=True))
-    record = mock_spectrum(
-        sky.c_ell[0, 0, 0], term.record, noise=term.record.noise[0] * 10.0 ** values.get("log10_noise", 0.0),
-        noise_dec_rad=dec[known], noise_profile=sigma[known] ** 2, rng=rng,
-    )  # fmt: skip
+    noise = map_noise(configuration, term.record, values)
+    record = mock_spectrum(sky.c_ell[0, 0, 0], term.record, **noise, rng=rng)
     return replace(term, record=record)
 
 
@@ -205,9 +176,7 @@ def _mock_dipole(
     if sky.alm is None or sky.c_ell is not None:
         raise ConfigurationError("mock dipoles need a model that offers a fixed sky alone")
     values = dict(zip(posterior.names, truth[0], strict=True))
-    member = np.array([term.experiments.index(o) for o in term.record.observatory])
-    scale = values.get("amplitude_scatter", 0.0) * rng.normal(size=len(term.experiments))
-    turn = np.radians(values.get("direction_scatter", 0.0)) * rng.normal(size=len(term.experiments))
+    errors = experiment_errors(term.record, term.experiments, values, rng=rng)
     rows = term.operator.energy.weights.argmax(axis=1)
     alm = sky.alm[0, rows]
     a_10, a_11 = alm[:, 1], alm[:, hp.Alm.getidx(term.operator.lmax, 1, 1)]
@@ -222,9 +191,5 @@ def _mock_dipole(
         shape = np.where(ell >= 2, 18.0 / ((2 * ell + 1) * (ell + 1) * (ell + 2)), 0.0)
         unit = hp.alm2map(gaussian_alm(configuration.small_scale * shape, rng=rng), nside)
         small = np.sqrt(4 * np.pi / 9) * np.linalg.norm(dipole, axis=1)[:, None] * unit
-    intrinsic = 10.0 ** values["log10_intrinsic_scatter"] if "log10_intrinsic_scatter" in values else 0.0
-    record = mock_dipoles(
-        dipole, term.record, scale=scale[member], across=turn[member], extra_error=intrinsic, rng=rng,
-        small_scale=small, nside=nside,
-    )  # fmt: skip
+    record = mock_dipoles(dipole, term.record, **errors, rng=rng, small_scale=small, nside=nside)
     return replace(term, record=record)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 from astropy.table import Table, vstack
 
 from obsfit.errors import ConfigurationError, ConvergenceError
-from obsfit.execute import child_generator, run_tasks
-from obsfit.infer.configured import FitConfiguration, configured_posterior
+from obsfit.execute import child_generator
+from obsfit.infer.configured import configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.importance import Target, run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.one_sky_term import OneSkyTerm, weight_name
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
-from obsfit.ingest.catalogue import load_table
 from obsfit.mock import energy_histogram, observe_dipoles, observe_full_sky, observe_pseudo, rigidity_sky
 from obsfit.operators.energy import energy_response_for
 from obsfit.operators.pseudo import CalibratedWindow, calibrated_window
@@ -30,6 +27,7 @@ from obsfit.parameters import FloatArray, Parameter, draw_prior
 from obsfit.protocols import true_sky
 from obsfit.records import DipoleMeasurements, PowerSpectrum
 from obsfit.study.coverage import coverage_table
+from obsfit.study.mocks import StudyConfiguration, experiment_errors, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 ANALYSES = ("joint", "independent")
@@ -40,41 +38,24 @@ Record = PowerSpectrum | DipoleMeasurements
 
 
 @dataclass(frozen=True)
-class UniverseConfiguration:
-    """A calibration study of joint fits.
+class UniverseConfiguration(StudyConfiguration):
+    """A calibration study of joint fits, whose posteriors are sampled by `obsfit.infer.importance`.
 
     Attributes
     ----------
     kind : str
         "universes": tells this study from one of a single data set.
-    seed : int
-        Seed of the study; each mock has its own stream, keyed by its number.
-    mocks : int
-        Number of mock universes.
-    fit : FitConfiguration
-        Data, model and priors of the fit under test; truths are drawn from its priors. Its seed, sampler and output
-        are not used: posteriors are sampled by `obsfit.infer.importance`.
     dipoles : tuple of str
-        Keys of the rows of its dipoles to imitate; empty: all.
-    output : str
-        Folder of the results, relative to the file.
-    noise_table : str
-        Auxiliary table of the error against declination of maps of a nearly full sky.
+        Keys of the rows of the fit's dipoles to imitate; empty: all.
     effective_size : float
         Effective number of posterior samples of each fit.
     max_evaluations : int
         Calls of the likelihood at which a fit gives up.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
-
-    seed: int
-    mocks: int
-    fit: FitConfiguration
+    output: str = "universes"
     kind: str = "universes"
     dipoles: tuple[str, ...] = ()
-    output: str = "universes"
-    noise_table: str = "hawc-icecube-2019-noise"
     effective_size: float = 400.0
     max_evaluations: int = 8000
 
@@ -112,11 +93,9 @@ def run_universes(
         If stored results belong to another study, or the fit is none of several records of an isotropic sky.
     """
     posterior = _posterior(configuration, base)
-    settings = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
-    outcomes = run_tasks(
-        partial(_one_universe, configuration, base), [("universe", index) for index in range(configuration.mocks)],
-        store=base / configuration.output, configuration=settings, workers=workers, progress=progress,
-    )  # fmt: skip
+    outcomes = run_mocks(
+        _one_universe, configuration, kind="universe", base=base, workers=workers, progress=progress
+    )
     finished = [outcome for outcome in outcomes if all(outcome[name] is not None for name in ANALYSES)]
     tables = []
     for name in ANALYSES:
@@ -264,9 +243,13 @@ def _observed(
             [energy_histogram(e, (s[0], s[1]), rigidity, rng=rng) for e, s in zip(median, spreads, strict=True)]
         )
         if isinstance(record, DipoleMeasurements):
-            found.append(_dipoles(record, alm, events, values, rng))
+            errors = experiment_errors(record, sorted(set(record.observatory)), values, rng=rng)
+            dipoles = observe_dipoles(alm, events, record, **errors, rng=rng)
+            found.append(replace(dipoles, provenance=record.provenance))
         elif record.kind == "full-sky":
-            found.append(_full_sky(configuration, record, alm, events[0], values, rng))
+            noise = map_noise(configuration, record, values)
+            spectrum = observe_full_sky(alm, events[0], record, **noise, rng=rng)
+            found.append(replace(record, c_ell=spectrum.c_ell))
         else:
             found.append(_pseudo(record, alm, events[0], values.get(weight_name(record), 0.0), rng))
     return tuple(found)
@@ -294,40 +277,3 @@ def _weight(calibration: CalibratedWindow, exponent: float) -> Callable[[FloatAr
     low, high = sorted(abs(np.sin([calibration.window.dec_min_rad, calibration.window.dec_max_rad])))
     mean = (high ** (exponent + 1) - low ** (exponent + 1)) / ((exponent + 1) * (high - low))
     return lambda dec: np.abs(np.sin(dec)) ** exponent / mean
-
-
-def _full_sky(
-    configuration: UniverseConfiguration,
-    record: PowerSpectrum,
-    alm: np.ndarray,
-    events: FloatArray,
-    values: dict[str, float],
-    rng: np.random.Generator,
-) -> PowerSpectrum:
-    table = load_table(configuration.noise_table)
-    dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
-    sigma = np.asarray(table["sigma"], dtype=np.float64)
-    known = np.isfinite(sigma)
-    mock = observe_full_sky(
-        alm, events, record, noise=record.noise[0] * 10.0 ** values.get("log10_noise", 0.0),
-        noise_dec_rad=dec[known], noise_profile=sigma[known] ** 2, rng=rng,
-    )  # fmt: skip
-    return replace(record, c_ell=mock.c_ell)
-
-
-def _dipoles(
-    record: DipoleMeasurements,
-    alm: np.ndarray,
-    events: FloatArray,
-    values: dict[str, float],
-    rng: np.random.Generator,
-) -> DipoleMeasurements:
-    names = sorted(set(record.observatory))
-    member = np.array([names.index(name) for name in record.observatory])
-    scale = values.get("amplitude_scatter", 0.0) * rng.normal(size=len(names))
-    turn = np.radians(values.get("direction_scatter", 0.0)) * rng.normal(size=len(names))
-    intrinsic = 10.0 ** values["log10_intrinsic_scatter"] if "log10_intrinsic_scatter" in values else 0.0
-    mock = observe_dipoles(
-        alm, events, record, scale=scale[member], across=turn[member], extra_error=intrinsic, rng=rng
-    )
-    return replace(mock, provenance=record.provenance)

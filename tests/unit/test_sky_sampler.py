@@ -14,7 +14,6 @@ from obsfit.infer.sky_sampler import (
     SkyPrior,
     SkySamplerSettings,
     SkySystem,
-    cut_alm,
     draw_power,
     draw_prior,
     sample_sky,
@@ -574,11 +573,3 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     path.write_text("no HDF5")
     with pytest.raises(DataFormatError, match="cannot be read as HDF5"):
         SkyPosterior.load(path)
-
-
-def test_cutting_alm_keeps_the_low_multipoles():
-    alm = random_alm(5, np.random.default_rng(19))
-    ell, m = hp.Alm.getlm(3)
-    np.testing.assert_array_equal(
-        cut_alm(alm, 3), [alm[hp.Alm.getidx(5, a, b)] for a, b in zip(ell, m, strict=True)]
-    )
