@@ -189,7 +189,7 @@ def of_series(
 def universes(spectra: tuple[PowerSpectrum, ...], *, number: int, seed: int) -> FloatArray:
     """Return data of mock universes at TRUTH, one sky each, shape (number, n_data)."""
     posterior = series(spectra, "joint")
-    theta = np.repeat([[TRUTH[name] for name in posterior.names]], number, axis=0)
+    theta = np.repeat([[TRUTH.get(name, 0.0) for name in posterior.names]], number, axis=0)
     return posterior.draw(theta, rng=generator(seed, f"{KEY}/universes"))[0]
 
 

@@ -259,8 +259,11 @@ def _derivatives(t, error, index, rate, copies, edge, square, mean_edge, low, wo
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _solve(power, errors, index, coefficient, copies, edge, square, covariance, mean, mean_edge):
-    """Return log density, status, place, error and steps of one parameter vector."""
+def _solve(power, errors, index, coefficient, copies, edge, square, covariance, mean, mean_edge, start):
+    """Return log density, status, place, error and steps of one parameter vector.
+
+    From `start`, where that is nearer to the solution than zero; `start` becomes the solution.
+    """
     n, modes, largest = power.size, index.size, 0
     for b in range(copies.size):
         largest = max(largest, edge[b + 1] - edge[b])
@@ -295,6 +298,16 @@ def _solve(power, errors, index, coefficient, copies, edge, square, covariance, 
     hessian, diagonal = np.empty((n, n)), np.empty(n)
     value = _cumulant(t, p, scaled, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
                       factor, inverse_diagonal, mu)  # fmt: skip
+    for j in range(n):
+        trial[j] = start[j] * scale[j]
+    new = _cumulant(trial, p, scaled, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+                    factor, inverse_diagonal, mu)  # fmt: skip
+    if new < value:
+        value = new
+        t[:] = trial
+    else:
+        value = _cumulant(t, p, scaled, index, rate, copies, edge, square, mean_edge, low, up, own, shift, solution,
+                          factor, inverse_diagonal, mu)  # fmt: skip
     error, polished = np.inf, 0
     for steps in range(MAX_STEPS):
         _derivatives(t, scaled, index, rate, copies, edge, square, mean_edge, low, work, factor, inverse_diagonal,
@@ -318,6 +331,8 @@ def _solve(power, errors, index, coefficient, copies, edge, square, covariance, 
         result = value - 0.5 * logdet + constant
         polished += error <= ROUNDED
         if error <= TOLERANCE or polished > POLISH:
+            for j in range(n):
+                start[j] = t[j] / scale[j]
             return result, CONVERGED, -1, error, steps
         if (steps >= PATIENCE and value < FAR * n) or (steps >= LONG_PATIENCE and value < LESS_FAR * n):
             return result, CONVERGED, -1, error, steps
@@ -389,8 +404,24 @@ def solve_all(power, errors, index, coefficient, copies, edge, covariance, mean,
         square[b + 1] = square[b] + (edge[b + 1] - edge[b]) ** 2
     result, error = np.empty(n_vec), np.empty(n_vec)
     status, place, steps = np.empty(n_vec, np.int64), np.empty(n_vec, np.int64), np.empty(n_vec, np.int64)
-    for v in numba.prange(n_vec):
+    # The solution of the first vector is where the others start: always the same one, whatever the number of threads.
+    start = np.zeros((n_vec, power.shape[1]))
+    result[0], status[0], place[0], error[0], steps[0] = _solve(
+        power[0], errors[0], index, coefficient, copies, edge, square, covariance[0], mean[0], mean_edge, start[0]
+    )
+    for v in numba.prange(1, n_vec):
+        start[v] = start[0]
         result[v], status[v], place[v], error[v], steps[v] = _solve(
-            power[v], errors[v], index, coefficient, copies, edge, square, covariance[v], mean[v], mean_edge
+            power[v],
+            errors[v],
+            index,
+            coefficient,
+            copies,
+            edge,
+            square,
+            covariance[v],
+            mean[v],
+            mean_edge,
+            start[v],
         )
     return result, status, place, error, steps
