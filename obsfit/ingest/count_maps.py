@@ -103,9 +103,7 @@ def read_count_map(
         check_counts(table.columns[names["local"]], where["local"], path)
         frame = stated("axes", table.keywords, axes, path=path)
         local = table.columns[names["local"]][pixel_order(fits_maps.nside_of(counts.size, "map", path), frame)]
-    provenance = Provenance(
-        path.name.partition(".")[0], str(path), table.sha256, (), story(table.keywords)
-    )
+    provenance = Provenance(path.name.partition(".")[0], str(path), table.sha256, (), story(table.keywords))
     return CountMap(counts, background, provenance, delta_i, error, local)
 
 
@@ -179,7 +177,9 @@ def _names(table: MapTable, chosen: Mapping[str, str]) -> dict[str, str]:
         if role not in ROLES:
             raise ConfigurationError(f"columns names {role!r}", value=role, expected=f"one of {', '.join(ROLES)}")
         if name not in table.columns:
-            raise ConfigurationError(f"no column {name!r}", path=table.path, value=name, expected=f"one of {found}")
+            raise ConfigurationError(
+                f"no column {name!r}", path=table.path, value=name, expected=f"one of {found}"
+            )
     names = dict(chosen)
     for role, known in ROLES.items():
         fitting = [name for name in table.columns if name.strip().lower() in known and name not in names.values()]
@@ -253,7 +253,9 @@ def _check_declinations(counts: FloatArray, observatory: Observatory, what: str,
 
 def _check_relative(delta_i: FloatArray, what: str, path: Path) -> None:
     if np.isnan(delta_i).all():
-        raise DataFormatError(f"{what}: no pixel is observed", path=path, expected="a field of view that is not empty")
+        raise DataFormatError(
+            f"{what}: no pixel is observed", path=path, expected="a field of view that is not empty"
+        )
     middle = float(np.nanmedian(delta_i))
     if abs(middle) > 0.5:
         raise DataFormatError(

@@ -417,7 +417,7 @@ def _keywords(*headers: Any) -> dict[str, Any]:
 def _check_table(keywords: Mapping[str, Any], hdu: str, path: Path) -> None:
     check_bytes(int(keywords["NAXIS1"]) * int(keywords["NAXIS2"]), hdu, path)
     expected = {
-        "PIXTYPE": ("HEALPIX", ""),
+        "PIXTYPE": ("HEALPIX",),
         "ORDERING": ("RING", "NESTED"),
         "INDXSCHM": ("IMPLICIT", ""),
         "OBJECT": ("FULLSKY", ""),
@@ -447,8 +447,8 @@ def _check_end(unit: Any, end: int, path: Path) -> None:
     place = unit.fileinfo()
     if place is not None and int(place["datLoc"]) + int(unit.size) > end:
         raise DataFormatError(
-            f"HDU {unit.name or 'PRIMARY'}: the header declares {unit.size} bytes, the file ends before them",
-            path=path, value=end, expected="a whole file", remedy="The file is cut off; fetch it again.",
+            f"is shorter than the header of HDU {unit.name or 'PRIMARY'} declares ({unit.size} bytes)", path=path,
+            value=end, expected="a whole file", remedy="It is cut off, or to be unpacked first; fetch it again.",
         )  # fmt: skip
 
 

@@ -1,24 +1,22 @@
-"""Sky maps from HEALPix FITS files."""
+"""Sky maps of relative intensity from HEALPix FITS files, and into them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import healpy as hp
 import numpy as np
-from astropy.io import fits
+from numpy.typing import NDArray
 
 from obsfit.errors import ConfigurationError, DataFormatError
-from obsfit.provenance import sha256
+from obsfit.ingest import fits_maps
+from obsfit.ingest.fits_maps import UNSEEN_BELOW, check_coordinates, own_keywords, read_map_table, story, told
+from obsfit.provenance import atomic_write
 from obsfit.records.provenance import Provenance
 from obsfit.records.sky_map import SkyMap
 
-UNSEEN_BELOW = -1e20
-"""Pixels below this are unobserved: HEALPix marks them by -1.6375e30."""
 
-
-def load_map(path: str | Path, *, column: str = "") -> SkyMap:
+def load_map(path: str | Path, *, column: str = "", zeros_unobserved: bool = False) -> SkyMap:
     """Return the map of relative intensity in a HEALPix FITS file, with NaN where it is unobserved.
 
     Parameters
@@ -27,50 +25,70 @@ def load_map(path: str | Path, *, column: str = "") -> SkyMap:
         Binary table of the whole sphere, in RING or NESTED order, in equatorial coordinates (COORDSYS C, Q or absent).
     column : str, optional
         Column of relative intensity minus one. Default: the first.
+    zeros_unobserved : bool
+        Take rings of declination that are zero throughout for unobserved, as some programs write them.
 
     Raises
     ------
     ConfigurationError
         If there is no such column.
     DataFormatError
-        If the file is no HEALPix map of the whole sphere in equatorial coordinates, or is shorter than it declares.
+        If the file is no HEALPix map of the whole sphere in equatorial coordinates, is shorter than it declares, or
+        holds infinite values or nothing observed.
     """
     path = Path(path)
-    try:
-        with fits.open(path, memmap=False) as units:
-            table = next((unit for unit in units if isinstance(unit, fits.BinTableHDU)), None)
-            if table is None:
-                raise DataFormatError("has no binary table", path=path, expected="a HEALPix map")
-            header = table.header
-            if int(header["NAXIS1"]) * int(header["NAXIS2"]) > path.stat().st_size:
-                raise DataFormatError(
-                    "is shorter than its header declares", path=path, remedy="Unpack it if it is compressed."
-                )
-            names = list(table.columns.names)
-            if column and column not in names:
-                raise ConfigurationError(f"no column {column!r}", path=path, expected=f"one of {', '.join(names)}")
-            values = np.asarray(table.data[column or names[0]], dtype=np.float64).ravel()
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError) as error:
-        raise DataFormatError(f"cannot be read as FITS: {error}", path=path) from error
-    _check(header, values.size, path)
-    if header["ORDERING"] == "NESTED":
-        values = hp.reorder(values, n2r=True)
-    values = np.where(values < UNSEEN_BELOW, np.nan, values)
-    return SkyMap(values, Provenance(path.stem, str(path.resolve()), sha256(path)))
+    table = read_map_table(path)
+    check_coordinates(table.keywords, local=False, hdu=table.hdu, path=path)
+    names = list(table.columns)
+    if column and column not in names:
+        raise ConfigurationError(f"no column {column!r}", path=path, expected=f"one of {', '.join(names)}")
+    name = column or names[0]
+    values = np.where(table.columns[name] < UNSEEN_BELOW, np.nan, table.columns[name])
+    if zeros_unobserved:
+        values = np.where(_rings_of_zeros(values), np.nan, values)
+    if np.isinf(values).any() or np.isnan(values).all():
+        what = "infinite values" if np.isinf(values).any() else "no observed pixel"
+        raise DataFormatError(
+            f"{table.hdu}, column {name}: {what}", path=path,
+            expected="numbers in the field of view, UNSEEN or NaN outside it",
+        )  # fmt: skip
+    return SkyMap(values, Provenance(path.stem, str(path.resolve()), table.sha256, (), story(table.keywords)))
 
 
-def _check(header: Any, size: int, path: Path) -> None:
-    expected = {
-        "PIXTYPE": ("HEALPIX",),
-        "ORDERING": ("RING", "NESTED"),
-        "INDXSCHM": ("IMPLICIT", ""),
-        "COORDSYS": ("C", "Q", ""),
-    }
-    for key, allowed in expected.items():
-        found = str(header.get(key, "")).strip()
-        if found not in allowed:
-            raise DataFormatError(
-                f"{key} is {found!r}", path=path, expected=" or ".join(repr(word) for word in allowed)
-            )
-    if not hp.isnpixok(size):
-        raise DataFormatError(f"has {size} pixels", path=path, expected="12 nside^2, the whole sphere")
+def save_map(
+    path: str | Path, sky_map: SkyMap, *, column: str = "relative intensity", overwrite: bool = False
+) -> None:
+    """Write a map of relative intensity as a HEALPix table, RING, equatorial, UNSEEN where unobserved.
+
+    The file is complete or not there at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make; a name that ends in ``.gz`` packs it.
+    sky_map : SkyMap
+        The map.
+    column : str
+        Name of its column.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is false.
+    """
+    path = Path(path)
+    values = np.where(np.isnan(sky_map.delta_i), fits_maps.UNSEEN, sky_map.delta_i)
+    keywords = told(sky_map.provenance.meta, without=("COORDS",)) | {"COORDS": "C"}
+    with atomic_write(path, overwrite=overwrite) as partial:
+        units = [
+            fits_maps.primary(keywords | own_keywords("sky-map")),
+            fits_maps.healpix_table({column: values}, keywords, coordinates="C"),
+        ]
+        fits_maps.write_units(partial, path, units)
+
+
+def _rings_of_zeros(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    ring = hp.pix2ring(hp.npix2nside(values.size), np.arange(values.size)) - 1
+    return np.asarray(np.bincount(ring, values != 0.0)[ring] == 0)
