@@ -1,4 +1,4 @@
-"""Removal of a_l0 by exact means along rings of constant declination: no harmonic transform, no ringing."""
+"""Rings of equal declination of HEALPix maps, and the filter that removes their means."""
 
 from __future__ import annotations
 
@@ -6,116 +6,85 @@ import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["healpix_ring_means", "remove_healpix_ring_means", "remove_ring_means", "ring_means"]
-
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
-def ring_means(values: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
-    """Return the mean of each ring over its observed cells, shape (..., n_dec); NaN for a ring without any.
-
-    Parameters
-    ----------
-    values : array_like, shape (..., n_dec, n_ra)
-        A map on rings, cells of a ring of equal size, NaN where unobserved.
-    weight : array_like, shape (..., n_dec, n_ra), optional
-        Weight of the cells, finite and not negative where observed. Default: equal weights, which is what the
-        projection that sets a_l0 = 0 needs; another weight moves m != 0 into the mean.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or a weight is negative or not finite.
+def ring_of_pixels(nside: int) -> NDArray[np.int64]:
+    """Return the ring, counted from 0 at the North, of each pixel in RING order, shape (12 nside^2,).
 
     Examples
     --------
-    >>> ring_means([[1.0, 2.0, np.nan], [4.0, 4.0, 4.0]])
-    array([1.5, 4. ])
+    >>> ring_of_pixels(1)
+    array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
     """
-    array, weights = _checked(values, weight)
-    total = weights.sum(axis=-1)
-    sums = np.where(weights > 0.0, weights * np.nan_to_num(array), 0.0).sum(axis=-1)
-    return np.divide(sums, total, out=np.full(total.shape, np.nan), where=total > 0.0)
+    return np.asarray(hp.pix2ring(nside, np.arange(hp.nside2npix(nside))) - 1, dtype=np.int64)
 
 
-def remove_ring_means(values: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
-    """Return a map on rings less the mean of each ring, same shape; unobserved cells stay NaN.
-
-    Parameters
-    ----------
-    values, weight
-        As `ring_means`.
-
-    Examples
-    --------
-    >>> remove_ring_means([[1.0, 2.0, np.nan]])
-    array([[-0.5,  0.5,  nan]])
-    """
-    array = np.asarray(values, dtype=np.float64)
-    return array - ring_means(array, weight)[..., np.newaxis]
+def pixel_sin_dec(nside: int) -> FloatArray:
+    """Return the sine of declination of each pixel in RING order, shape (12 nside^2,)."""
+    return np.asarray(hp.pix2vec(nside, np.arange(hp.nside2npix(nside)))[2], dtype=np.float64)
 
 
-def healpix_ring_means(values: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
-    """Return the mean of each HEALPix ring over its observed pixels, shape (4 nside - 1,), north to south.
+def ring_means(values: ArrayLike, seen: BoolArray) -> FloatArray:
+    """Return the mean of each ring over the pixels that are seen, zero where none is, shape (4 nside - 1,).
 
     Parameters
     ----------
     values : array_like, shape (12 nside^2,)
-        A map in RING order in equatorial coordinates, NaN where unobserved.
-    weight : array_like, shape (12 nside^2,), optional
-        As in `ring_means`.
+        Map in RING order; what it holds in pixels that are not seen does not matter.
+    seen : ndarray of bool, shape (12 nside^2,)
+        The field of view.
 
     Raises
     ------
     ValueError
-        If the shape is not that of a HEALPix map, the shapes differ, or a weight is negative or not finite.
+        If the map has another length.
     """
-    array, weights = _checked(values, weight)
-    ring = _rings(array)
-    n_rings = int(ring[-1]) + 1
-    total = np.bincount(ring, weights, n_rings)
-    sums = np.bincount(ring, np.where(weights > 0.0, weights * np.nan_to_num(array), 0.0), n_rings)
-    return np.divide(sums, total, out=np.full(n_rings, np.nan), where=total > 0.0)
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not hp.isnpixok(array.size):
+        raise ValueError(f"map of shape {array.shape}: expected (12 nside^2,)")
+    ring = ring_of_pixels(hp.npix2nside(array.size))
+    count = np.bincount(ring, weights=seen.astype(np.float64))
+    sums = np.bincount(ring, weights=np.where(seen, array, 0.0))
+    return np.asarray(sums / np.maximum(count, 1.0), dtype=np.float64)
 
 
-def remove_healpix_ring_means(values: ArrayLike, weight: ArrayLike | None = None) -> FloatArray:
-    r"""Return a HEALPix map less the mean of each ring of pixels, shape (12 nside^2,); unobserved pixels stay NaN.
+def subtract_ring_means(values: ArrayLike, seen: BoolArray) -> FloatArray:
+    r"""Return a map without the mean of each ring inside the field of view, zero outside it.
 
-    In a complete ring of q pixels the mean of their values holds m = 0 and, of multipoles that the map can carry,
-    those with m = q, 2q, ..., which pixels cannot tell from m = 0: within a few degrees of the poles only. On an
-    incomplete ring other m are reduced as well, as they are by the observation itself.
+    The filter a_l0 = 0 of Eqs. (13) and (16) of AM17, exact on the rings of HEALPix: every pixel that is seen counts
+    alike. For a weight of declination alone it is the same to drop the pseudo a_l0 after weighting.
 
     Parameters
     ----------
-    values, weight
-        As `healpix_ring_means`.
+    values : array_like, shape (12 nside^2,)
+        Map in RING order; what it holds in pixels that are not seen does not matter.
+    seen : ndarray of bool, shape (12 nside^2,)
+        The field of view.
 
     Examples
     --------
-    >>> zonal = np.sin(np.arange(12) // 4)   # the three rings of nside 1
-    >>> bool(np.all(remove_healpix_ring_means(zonal) == 0.0))
-    True
+    >>> subtract_ring_means(np.arange(12.0), np.arange(12) < 6)
+    array([-1.5, -0.5,  0.5,  1.5, -0.5,  0.5,  0. ,  0. ,  0. ,  0. ,  0. , 0. ])
+    """
+    means = ring_means(values, seen)
+    ring = ring_of_pixels((means.size + 1) // 4)
+    return np.where(seen, np.where(seen, np.asarray(values, dtype=np.float64), 0.0) - means[ring], 0.0)
+
+
+def ring_profile(values: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the rings of a map: sines of declination, widths in that sine, and means of the map, each (4 nside - 1,).
+
+    The width of a ring is its solid angle over 2 pi.
+
+    Parameters
+    ----------
+    values : array_like, shape (12 nside^2,)
+        Map in RING order, without gaps.
     """
     array = np.asarray(values, dtype=np.float64)
-    return array - healpix_ring_means(array, weight)[_rings(array)]
-
-
-def _rings(array: FloatArray) -> NDArray[np.int64]:
-    if array.ndim != 1 or not hp.isnpixok(array.size):
-        raise ValueError(f"map of shape {array.shape}: expected (12 nside^2,)")
+    means = ring_means(array, np.ones(array.size, dtype=np.bool_))
     nside = hp.npix2nside(array.size)
-    return np.asarray(hp.pix2ring(nside, np.arange(array.size)), dtype=np.int64) - 1
-
-
-def _checked(values: ArrayLike, weight: ArrayLike | None) -> tuple[FloatArray, FloatArray]:
-    """The map, and its weights with zeros where it is not observed."""
-    array = np.asarray(values, dtype=np.float64)
-    seen = np.isfinite(array)
-    if weight is None:
-        return array, seen.astype(np.float64)
-    weights = np.asarray(weight, dtype=np.float64)
-    if weights.shape != array.shape:
-        raise ValueError(f"weight of shape {weights.shape}: expected {array.shape} as the map has")
-    if not np.all(np.isfinite(weights[seen])) or np.any(weights[seen] < 0.0):
-        raise ValueError("weight: expected finite values, none negative, where the map is observed")
-    return array, np.where(seen, weights, 0.0)
+    sin_dec = hp.ringinfo(nside, np.arange(1, 4 * nside))[2]
+    return np.asarray(sin_dec, dtype=np.float64), 2.0 * np.bincount(ring_of_pixels(nside)) / array.size, means

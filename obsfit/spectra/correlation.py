@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from obsfit.errors import ConfigurationError
 from obsfit.records.sky_map import SkyMap
 from obsfit.sky.harmonics import alm_power, correlation_function
+from obsfit.sky.ring_means import subtract_ring_means
 from obsfit.spectra.noise import pseudo_alm
-from obsfit.spectra.windows import Weight, pixel_weight, subtract_ring_means
+from obsfit.spectra.windows import Weight, pixel_weight
 
 FloatArray = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from obsfit.errors import ConfigurationError
 from obsfit.operators.isotropic_bands import LEVELS, power_quantile
 from obsfit.sky.coupling import ring_coupling
 from obsfit.sky.harmonics import alm_power
-from obsfit.spectra.windows import ring_profile, subtract_ring_means
+from obsfit.sky.ring_means import ring_profile, subtract_ring_means
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from obsfit.errors import ObsfitError
 from obsfit.records.sky_map import SkyMap
 from obsfit.sky.coupling import ring_coupling
+from obsfit.sky.ring_means import pixel_sin_dec, ring_profile, subtract_ring_means
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Weight = Callable[[FloatArray], FloatArray] | ArrayLike
 
 ZONAL_TOLERANCE = 1e-9
 """A weight is one of declination alone if its spread along each ring is below this part of its largest value."""
-
-
-def ring_of_pixels(nside: int) -> NDArray[np.int64]:
-    """Return the ring, counted from 0 at the North, of each pixel in RING order, shape (12 nside^2,)."""
-    return np.asarray(hp.pix2ring(nside, np.arange(hp.nside2npix(nside))) - 1, dtype=np.int64)
-
-
-def pixel_sin_dec(nside: int) -> FloatArray:
-    """Return the sine of declination of each pixel in RING order, shape (12 nside^2,)."""
-    return np.asarray(hp.pix2vec(nside, np.arange(hp.nside2npix(nside)))[2], dtype=np.float64)
 
 
 def pixel_weight(weight: Weight | None, sky_map: SkyMap) -> FloatArray:
@@ -80,47 +69,8 @@ def pixel_weight(weight: Weight | None, sky_map: SkyMap) -> FloatArray:
 def is_zonal(weight: ArrayLike) -> bool:
     """Return whether a weight of pixels, shape (12 nside^2,), depends on declination alone."""
     values = np.asarray(weight, dtype=np.float64)
-    means, ring = _ring_means(values, np.ones(values.size, dtype=np.bool_))
-    return bool(np.max(np.abs(values - means[ring])) <= ZONAL_TOLERANCE * np.max(np.abs(values)))
-
-
-def subtract_ring_means(values: ArrayLike, seen: BoolArray) -> FloatArray:
-    r"""Return a map without the mean of each ring inside the field of view, zero outside it.
-
-    The filter a_l0 = 0 of Eqs. (13) and (16) of AM17, exact on the rings of HEALPix: every pixel that is seen counts
-    alike. For a weight of declination alone it is the same to drop the pseudo a_l0 after weighting.
-
-    Parameters
-    ----------
-    values : array_like, shape (12 nside^2,)
-        Map in RING order; what it holds outside the field of view does not matter.
-    seen : ndarray of bool, shape (12 nside^2,)
-        The field of view.
-
-    Examples
-    --------
-    >>> subtract_ring_means(np.arange(12.0), np.arange(12) < 6)
-    array([-1.5, -0.5,  0.5,  1.5, -0.5,  0.5,  0. ,  0. ,  0. ,  0. ,  0. , 0. ])
-    """
-    inside = np.where(seen, np.asarray(values, dtype=np.float64), 0.0)
-    means, ring = _ring_means(inside, seen)
-    return np.where(seen, inside - means[ring], 0.0)
-
-
-def ring_profile(values: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the rings of a map: sines of declination, widths in that sine, and means of the map, each (n_ring,).
-
-    Parameters
-    ----------
-    values : array_like, shape (12 nside^2,)
-        Map in RING order, without gaps.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    means, ring = _ring_means(array, np.ones(array.size, dtype=np.bool_))
-    nside = hp.npix2nside(array.size)
-    size = np.bincount(ring)
-    sin_dec = hp.ringinfo(nside, np.arange(1, 4 * nside))[2]
-    return np.asarray(sin_dec, dtype=np.float64), 2.0 * size / array.size, means
+    along = subtract_ring_means(values, np.ones(values.size, dtype=np.bool_))
+    return bool(np.max(np.abs(along)) <= ZONAL_TOLERANCE * np.max(np.abs(values)))
 
 
 def declination_limits(weight: ArrayLike) -> tuple[float, float]:
@@ -178,12 +128,3 @@ def map_coupling(weight: ArrayLike, lmax: int, *, filtered: bool, lmax_out: int 
             "obsfit.sky.coupling.general_coupling up to l = 20.",
         )
     return ring_coupling(*ring_profile(weight), lmax, filtered=filtered, lmax_out=lmax_out)
-
-
-def _ring_means(values: FloatArray, seen: BoolArray) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Mean of each ring over the pixels that are seen, zero if none is, and the ring of each pixel."""
-    if values.ndim != 1 or not hp.isnpixok(values.size):
-        raise ValueError(f"map of shape {values.shape}: expected (12 nside^2,)")
-    ring = ring_of_pixels(hp.npix2nside(values.size))
-    count = np.bincount(ring, weights=seen.astype(np.float64))
-    return np.bincount(ring, weights=np.where(seen, values, 0.0)) / np.maximum(count, 1.0), ring

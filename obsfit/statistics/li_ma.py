@@ -51,13 +51,9 @@ def li_ma_significance(
 
     Notes
     -----
-    For weighted counts, both are multiplied by one factor, which makes the counts effective:
-
-    .. math:: f = \frac{\alpha (n_{on} + n_{off})}{q_{on} + \alpha^2 q_{off}},
-
-    with q the sums of squares. Without an excess, :math:`q_{on} + \alpha^2 q_{off}` is the variance of
-    :math:`n_{on} - \alpha n_{off}`, and the numerator is what it would be for Poisson counts. Equal weights w give
-    f = 1/w, so that a common factor of all weights changes nothing.
+    Weighted counts are divided by one effective weight, that of both regions together, :math:`(q_{on} + q_{off}) /
+    (n_{on} + n_{off})` with q the sums of squares: right where the weights have one distribution in both regions, as
+    they do for events of one kind. A common factor of all weights changes nothing.
 
     With d the excess over what both counts together predict, the braces are :math:`b\,h(d/b) + c\,h(-d/c)` of
     :math:`h(x) = (1+x)\ln(1+x) - x`, in which no large numbers cancel: counts of 1e12 keep all digits of S.
@@ -83,10 +79,10 @@ def li_ma_significance(
         raise ValueError("squared_on and squared_off: expected both or neither")
     if squared_on is not None and squared_off is not None:
         q_on, q_off = _counts(squared_on, "squared_on"), _counts(squared_off, "squared_off")
-        variance = q_on + ratio**2 * q_off
-        if np.any((variance <= 0.0) & (total > 0.0)):
+        squares = q_on + q_off
+        if np.any((squares <= 0.0) & (total > 0.0)):
             raise ValueError("sums of squared weights: expected positive numbers where there are counts")
-        square = square * np.divide(ratio * total, variance, out=np.zeros_like(square), where=variance > 0.0)
+        square = square * np.divide(total, squares, out=np.zeros_like(square), where=squares > 0.0)
     return np.asarray(np.sign(excess) * np.sqrt(square), dtype=np.float64)
 
 
