@@ -3,7 +3,7 @@
 from obsfit.mock.detector import Acceptance, Breathing, Exposure, Gap, MockDetector, Modulation
 from obsfit.mock.dipoles import mock_dipoles
 from obsfit.mock.event_lists import draw_events
-from obsfit.mock.observe import expected_counts, observe, observe_energies
+from obsfit.mock.observe import expected_counts, fluctuate, observe, observe_energies
 from obsfit.mock.skies import (
     MockSky,
     compton_getting_sky,
@@ -34,6 +34,7 @@ __all__ = [
     "draw_events",
     "energy_histogram",
     "expected_counts",
+    "fluctuate",
     "gaussian_alm",
     "gaussian_sky",
     "harmonic_sky",

@@ -22,7 +22,7 @@ CLOCK_COLUMNS = {
 """Columns of local time in the four frames, and their clocks."""
 
 _BLOCK = 2**17
-_PATIENCE = 200
+_PATIENCE = 50
 
 
 def draw_events(

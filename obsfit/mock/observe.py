@@ -8,6 +8,7 @@ points, and the sky is evaluated once for each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import healpy as hp
 import numpy as np
@@ -73,7 +74,7 @@ def observe(
         sky, detector, n_events=n_events, grid=grid, frame=frame, start_mjd=start_mjd, stop_mjd=stop_mjd,
         n_time=n_time, sub_cells=sub_cells,
     )  # fmt: skip
-    return _event_map(expected, detector, grid or HourAngleGrid(), rng, asimov, frame, energy)
+    return _event_map(expected, detector, grid or HourAngleGrid(), None if asimov else rng, frame, energy)
 
 
 def observe_energies(
@@ -143,7 +144,7 @@ def observe_energies(
             total += matrix[i, j] * counts
     labels = list(energies) or [""] * len(matrix)
     return tuple(
-        _event_map(total, several[0], grid or HourAngleGrid(), rng, asimov, frame, label)
+        _event_map(total, several[0], grid or HourAngleGrid(), None if asimov else rng, frame, label)
         for total, label in zip(mixed, labels, strict=True)
     )
 
@@ -222,6 +223,31 @@ def expected_counts(
         )
     counts *= n_events / total
     return counts
+
+
+def fluctuate(expected: EventMap, *, rng: np.random.Generator) -> EventMap:
+    """Return an event map with Poisson counts of the means of another.
+
+    For many mocks of one sky: compute the expected map once.
+
+    Parameters
+    ----------
+    expected : EventMap
+        Expected counts of unweighted events.
+    rng : numpy.random.Generator
+        Source of the counts.
+
+    Raises
+    ------
+    ValueError
+        If the map has weights, whose sums are not Poisson numbers.
+    """
+    if expected.squared_weights is not None:
+        raise ValueError(f"{expected.detector}: a map of weighted events; expected one of plain counts")
+    counts = np.zeros_like(expected.counts)
+    seen = expected.counts > 0.0
+    counts[seen] = rng.poisson(expected.counts[seen])
+    return replace(expected, counts=counts)
 
 
 class _Folding:
@@ -389,14 +415,9 @@ def _event_map(
     detector: MockDetector,
     grid: HourAngleGrid | HealpixLocalGrid,
     rng: np.random.Generator | None,
-    asimov: bool,
     frame: str,
     energy: str,
 ) -> EventMap:
-    counts = expected
-    if not asimov and rng is not None:
-        counts = np.zeros_like(expected)
-        seen = expected > 0.0
-        counts[seen] = rng.poisson(expected[seen])
     name = detector.observatory.name
-    return EventMap(counts, grid, name, Provenance(f"mock of {name}"), frame=frame, energy=energy)
+    events = EventMap(expected, grid, name, Provenance(f"mock of {name}"), frame=frame, energy=energy)
+    return events if rng is None else fluctuate(events, rng=rng)
