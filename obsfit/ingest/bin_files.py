@@ -260,17 +260,17 @@ def _bin_columns(table: fits_maps.MapTable, weighted: bool | None) -> dict[str, 
 
 def _check_bin(table: fits_maps.MapTable, t: int, first: fits_maps.MapTable, names: Mapping[str, str]) -> None:
     check_coordinates(table.keywords, local=True, hdu=table.hdu, path=table.path)
+    size, expected = (next(iter(each.columns.values())).size for each in (table, first))
+    if size != expected:
+        raise DataFormatError(
+            f"{table.hdu}: nside {hp.npix2nside(size)}", path=table.path, value=hp.npix2nside(size),
+            expected=f"nside {hp.npix2nside(expected)} as in the first time bin",
+        )  # fmt: skip
     absent = [name for name in names.values() if name not in table.columns]
     if absent:
         raise DataFormatError(
             f"{table.hdu}: there is no column {absent[0]!r}", path=table.path, value=absent[0],
             expected="the columns of the first time bin",
-        )  # fmt: skip
-    size, expected = table.columns[names[COUNTS]].size, first.columns[names[COUNTS]].size
-    if size != expected:
-        raise DataFormatError(
-            f"{table.hdu}: nside {hp.npix2nside(size)}", path=table.path, value=hp.npix2nside(size),
-            expected=f"nside {hp.npix2nside(expected)} as in the first time bin",
         )  # fmt: skip
     if whole_keyword(table.keywords, "TIMEBIN", t, table.path) != t:
         raise DataFormatError(

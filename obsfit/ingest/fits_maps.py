@@ -272,7 +272,7 @@ def check_counts(values: FloatArray, what: str, path: Path) -> None:
         first = np.unravel_index(int(np.argmax(bad)), values.shape)
         place = f"time bin {first[0]}, pixel {first[1]}" if values.ndim == 2 else f"pixel {first[0]}"
         raise DataFormatError(
-            f"{what}: {int(bad.sum())} counts are {kind}, the first in {place} ({values[first]:g})", path=path,
+            f"{what}: {int(bad.sum())} values are {kind}, the first in {place} ({values[first]:g})", path=path,
             value=float(values[first]), expected="finite numbers that are not negative",
             remedy="Write 0 where no event can fall."
             if kind in ("NaN", "UNSEEN")

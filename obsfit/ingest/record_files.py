@@ -109,6 +109,7 @@ def read_record(path: str | Path) -> Record:
         with h5py.File(path, "r") as file:
             kind = _kind(file, path)
             head = json.loads(_scalar_text(file, path))
+            _check_conventions(head, path)
             arrays = {name: _array(file, name, path) for name in file if name != "head"}
         return _record(kind, head, arrays, path)
     except FileNotFoundError as error:
@@ -255,6 +256,12 @@ def _kind(file: Any, path: Path) -> str:
             remedy="Read it with the version of obsfit that wrote it, or a newer one.",
         )  # fmt: skip
     return kind
+
+
+def _check_conventions(head: Mapping[str, Any], path: Path) -> None:
+    for key, word in CONVENTIONS.items():
+        if head[key] != word:
+            raise DataFormatError(f"{key} is {head[key]!r}", path=path, value=head[key], expected=word)
 
 
 def _own(file: Any, name: str, path: Path) -> Any:
