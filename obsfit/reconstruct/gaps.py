@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, rfft
 from scipy.linalg import eigh
 
 from obsfit.errors import ObsfitError
-from obsfit.reconstruct._ring_solver import RingSystem
+from obsfit.reconstruct._ring_solver import RingSystem, from_waves, to_waves
 from obsfit.records.event_map import RingCounts
 
 FloatArray = NDArray[np.float64]
@@ -159,42 +158,39 @@ def _explained(system: RingSystem, changes: FloatArray, n_passes: int = 40) -> F
     The least squares of :math:`\sum N_t A_{rj} (g_t + f_{r,t-j} + h_{rj})^2` over f and h: f is eliminated, and h
     found by conjugate gradients, for all changes at once.
     """
-    n_time = system.n_time
-    per_time, per_cell = system.per_time, system.per_cell
-    share = per_cell / per_time.sum(axis=1)[:, None, None]
-    time_waves, share_waves = rfft(per_time)[:, None], rfft(share)
-    expected = system.expected(time_waves[:, 0], share_waves)
+    per_time, per_cell, share = system.per_time, system.per_cell, system.share
+    n_time, ring, detector = system.n_time, system.ring, system.detector
+    time_waves, share_waves = to_waves(per_time)[detector], to_waves(share)
+    expected = system.expected(to_waves(per_time), share_waves.copy())
     inverse = np.where(system.seen, 1.0 / expected, 0.0)
 
     def on_sky(h: FloatArray) -> FloatArray:
-        waves = np.sum(time_waves * rfft(share * h).conj(), axis=1)
-        return irfft(waves, n=n_time)
+        return from_waves(system.on_rings(time_waves * to_waves(share * h).conj()), n_time)
 
     def on_cells(f: FloatArray) -> FloatArray:
-        return share * irfft(time_waves * rfft(f)[:, None].conj(), n=n_time)
+        return share * from_waves(time_waves * to_waves(f)[:, ring].conj(), n_time)
 
     def reduced(h: FloatArray) -> FloatArray:
         return per_cell * h - on_cells(inverse * on_sky(h))
 
-    waves = np.sum(rfft(per_time * changes)[:, :, None] * share_waves.conj(), axis=1)
-    from_sky = irfft(waves, n=n_time)
+    from_sky = from_waves(system.on_rings(to_waves(per_time * changes)[:, detector] * share_waves.conj()), n_time)
     taken = np.einsum("prk,qrk->pq", from_sky, inverse * from_sky)
     # The mean of every change over the events is zero, so that known cells alone would take nothing.
     residual = -on_cells(inverse * from_sky)
     h = np.zeros_like(residual)
     scale = np.divide(1.0, per_cell, out=np.zeros_like(per_cell), where=per_cell > 0.0)
-    right, direction, size = residual, scale * residual, np.sum(scale * residual**2, axis=(1, 2, 3))
+    right, direction, size = residual, scale * residual, np.sum(scale * residual**2, axis=(1, 2))
     first = size
     for _ in range(n_passes):
         image = reduced(direction)
-        curvature = np.sum(direction * image, axis=(1, 2, 3))
+        curvature = np.sum(direction * image, axis=(1, 2))
         step = np.divide(size, curvature, out=np.zeros_like(size), where=curvature > 0.0)
-        h = h + step[:, None, None, None] * direction
-        residual = residual - step[:, None, None, None] * image
-        before, size = size, np.sum(scale * residual**2, axis=(1, 2, 3))
+        h = h + step[:, None, None] * direction
+        residual = residual - step[:, None, None] * image
+        before, size = size, np.sum(scale * residual**2, axis=(1, 2))
         if np.all(size <= 1e-20 * first):
             break
         turn = np.divide(size, before, out=np.zeros_like(size), where=before > 0.0)
-        direction = scale * residual + turn[:, None, None, None] * direction
-    extra = np.einsum("pdrj,qdrj->pq", right, h)
+        direction = scale * residual + turn[:, None, None] * direction
+    extra = np.einsum("pij,qij->pq", right, h)
     return taken + 0.5 * (extra + extra.T)

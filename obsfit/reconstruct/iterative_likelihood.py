@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 from obsfit.errors import ConfigurationError, ConvergenceError
-from obsfit.reconstruct._ring_solver import Acceleration, RingIteration, RingSystem
+from obsfit.reconstruct._ring_solver import Acceleration, RingIteration, RingSystem, to_waves
 from obsfit.reconstruct.gaps import refuse_hidden_gradients
 from obsfit.reconstruct.ring_sums import as_ring_counts
 from obsfit.records.event_map import EventMap, RingCounts
@@ -117,27 +116,32 @@ class IterativeLikelihood:
         counts = as_ring_counts(events)
         refuse_hidden_gradients(counts)
         system = RingSystem.of(counts)
-        solver = RingIteration(system, _inverse(system) if self.precondition else None)
+        solver = RingIteration(system, _inverse(counts) if self.precondition else None)
         state, iterations = self._solve(solver)
         exposure, acceptance = solver.arrays(state)
-        expected = system.expected(rfft(exposure), rfft(acceptance))
-        intensity, mean = system.intensity(expected)
-        acceptance *= mean
-        scale = acceptance.sum(axis=(1, 2))
+        expected = system.expected(to_waves(exposure), to_waves(acceptance))
+        intensity = system.per_sky / expected
+        # Acceptance takes the means of the rings, and exposure the sum of acceptance: no expected count changes.
+        mean = intensity.sum(axis=1, keepdims=True) / system.seen.sum(axis=1, keepdims=True)
+        acceptance *= mean[system.ring]
+        scale = np.array([acceptance[part].sum() for part in system.rows])
         grid, bands = counts[0].grid, system.bands
 
-        def on_grid(values: FloatArray, elsewhere: float = 0.0) -> FloatArray:
+        def on_grid(values: FloatArray, places: NDArray[np.intp], elsewhere: float = 0.0) -> FloatArray:
             full = np.full((grid.n_dec, grid.n_time), elsewhere)
-            full[bands] = values
+            full[places] = values
             return full
 
         edges = grid.dec_edges_rad
         return MapReconstruction(
-            relative_intensity=on_grid(np.where(system.seen, intensity, np.nan), np.nan),
-            counts=on_grid(system.per_sky),
-            expected=on_grid(np.where(system.seen, expected * mean, 0.0)),
+            relative_intensity=on_grid(np.where(system.seen, intensity / mean, np.nan), bands, np.nan),
+            counts=on_grid(system.per_sky, bands),
+            expected=on_grid(np.where(system.seen, expected * mean, 0.0), bands),
             exposure=tuple(exposure * scale[:, None]),
-            acceptance=tuple(on_grid(a / s) for a, s in zip(acceptance, scale, strict=True)),
+            acceptance=tuple(
+                on_grid(acceptance[part] / total, bands[system.ring[part]])
+                for part, total in zip(system.rows, scale, strict=True)
+            ),
             per_declination=_finest(counts),
             grid=grid,
             spec=ObservationSpec(
@@ -205,22 +209,24 @@ def convergence_factors(acceptance: Sequence[FloatArray]) -> ComplexArray:
     >>> convergence_factors([np.array([[1.0, 1.0, 0.0, 0.0]])])[:, 0, 0].real
     array([1. , 0.5, 0. ])
     """
-    counts = np.stack([np.asarray(a, dtype=np.float64) for a in acceptance])
-    return _factors(rfft(counts), counts)
-
-
-def _factors(waves: ComplexArray, counts: FloatArray) -> ComplexArray:
-    rings = counts.sum(axis=(0, 2))
+    counts = [np.asarray(a, dtype=np.float64) for a in acceptance]
+    rings = np.sum([c.sum(axis=1) for c in counts], axis=0)
     per_ring = np.divide(1.0, rings, out=np.zeros_like(rings), where=rings > 0.0)
-    scaled = np.moveaxis(waves * per_ring[:, None], 2, 0)
-    product: ComplexArray = scaled @ np.moveaxis(waves.conj(), (0, 2), (2, 0))
-    return product / counts.sum(axis=(1, 2))[:, None]
+    waves = [to_waves(c) for c in counts]
+    factors = np.empty((waves[0].shape[1], len(counts), len(counts)), dtype=np.complex128)
+    for a, wave in enumerate(waves):
+        shared = wave * per_ring[:, None]
+        for b in range(a + 1):
+            product = np.sum(shared * waves[b].conj(), axis=0)
+            factors[:, a, b] = product / counts[a].sum()
+            factors[:, b, a] = product.conj() / counts[b].sum()
+    return factors
 
 
-def _inverse(system: RingSystem) -> ComplexArray:
+def _inverse(counts: Sequence[RingCounts]) -> ComplexArray:
     """Inverse of one minus the convergence factors, and one for m = 0, which no count knows."""
-    factors = convergence_factors(list(system.per_cell))
-    identity = np.eye(factors.shape[1])
+    factors = convergence_factors([c.per_cell for c in counts])
+    identity = np.eye(len(counts))
     independent = identity - factors
     independent[0] = identity
     least = np.abs(np.linalg.eigvals(independent)).min(axis=1)
@@ -231,8 +237,7 @@ def _inverse(system: RingSystem) -> ComplexArray:
             expected="a ring with events at two neighbouring hour angles",
             remedy="Use fewer time bins, or another method.",
         )
-    inverse: ComplexArray = np.linalg.inv(independent)
-    return inverse
+    return np.asarray(np.linalg.inv(independent), dtype=np.complex128)
 
 
 def _finest(counts: Sequence[RingCounts]) -> FloatArray:
