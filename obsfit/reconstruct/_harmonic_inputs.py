@@ -12,6 +12,7 @@ from scipy.special import sph_harm_y
 
 from obsfit.errors import ConfigurationError
 from obsfit.operators.projections import right_ascension_row
+from obsfit.reconstruct._mirror_pairs import sub_pixels
 from obsfit.records.event_map import EventMap, HourAngleGrid, RingCounts
 
 FloatArray = NDArray[np.float64]
@@ -57,6 +58,19 @@ def check_harmonics(harmonics: int, fitted: int | None = None) -> None:
         )
 
 
+def seen_declinations(events: EventMap | RingCounts) -> tuple[float, float]:
+    """Limits of the declinations with events."""
+    if isinstance(events, RingCounts):
+        rings = np.flatnonzero(events.per_sky.sum(axis=1))
+        return float(events.grid.dec_edges_rad[rings[0]]), float(events.grid.dec_edges_rad[rings[-1] + 1])
+    seen = np.flatnonzero(events.counts.sum(axis=0))
+    if isinstance(events.grid, HourAngleGrid):
+        ring, edges = seen // events.grid.n_time, events.grid.dec_edges_rad
+        return float(edges[ring.min()]), float(edges[ring.max() + 1])
+    dec = sub_pixels(events.grid, seen)[0]
+    return float(dec.min()), float(dec.max())
+
+
 def time_centres(n_time: int) -> FloatArray:
     """Middles of the time bins as angles, shape (n_time,)."""
     return 2.0 * np.pi * (np.arange(n_time) + 0.5) / n_time
@@ -68,11 +82,6 @@ def design(angle: FloatArray, harmonics: int, *, constant: bool) -> FloatArray:
     for n in range(1, harmonics + 1):
         columns += [np.cos(n * angle), np.sin(n * angle)]
     return np.stack(columns, axis=-1)
-
-
-def legendre(ell: int, m: int, dec_rad: FloatArray) -> FloatArray:
-    """Orthonormal lambda_lm at declinations."""
-    return np.asarray(sph_harm_y(ell, m, 0.5 * np.pi - dec_rad, 0.0).real)
 
 
 def on_equator(harmonic: int) -> float:
