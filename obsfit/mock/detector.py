@@ -217,9 +217,9 @@ class Acceptance:
         profile = profile * (1.0 + self.east_west * np.sin(zenith_rad) * np.sin(azimuth_rad))
         if self.factor is not None:
             profile = profile * self.factor(azimuth_rad, zenith_rad)
-        if profile.size and not profile.min() >= 0.0:
+        if profile.size and not (profile.min() >= 0.0 and profile.max() < np.inf):
             raise ConfigurationError(
-                f"the acceptance is {profile.min():.3g} somewhere",
+                f"the acceptance is between {profile.min():.3g} and {profile.max():.3g}",
                 expected="finite numbers that are not negative",
                 remedy="Make east_west smaller, or mend the factor.",
             )

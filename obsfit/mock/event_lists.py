@@ -71,6 +71,17 @@ def draw_events(
         If a number is out of range, or the rate is negative somewhere.
     ConfigurationError
         If the detector is never live or sees nothing.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from obsfit import Observatory
+    >>> from obsfit.mock import isotropic_sky
+    >>> hawc = MockDetector(Observatory("HAWC", 19 * u.deg, -97.3 * u.deg, 57 * u.deg))
+    >>> rng = np.random.default_rng(1)
+    >>> events = draw_events(isotropic_sky(), hawc, n_events=1e3, start_mjd=58000, stop_mjd=58365, rng=rng)
+    >>> list(events)[:3], bool(events["zenith_rad"].max() < np.radians(57))
+    (['mjd', 'azimuth_rad', 'zenith_rad'], True)
     """
     if not 0.0 <= n_events < np.inf:
         raise ValueError(f"n_events {n_events}: expected a number that is not negative")

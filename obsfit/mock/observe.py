@@ -68,6 +68,17 @@ def observe(
     ------
     ConfigurationError
         If there is neither a generator nor `asimov`; and as `expected_counts`.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from obsfit import Observatory
+    >>> from obsfit.mock import dipole_sky
+    >>> hawc = MockDetector(Observatory("HAWC", 19 * u.deg, -97.3 * u.deg, 57 * u.deg))
+    >>> events = observe(dipole_sky([1e-3, 0.0, 0.0]), hawc, n_events=1e8, grid=HourAngleGrid(16, 24), asimov=True)
+    >>> first = np.fft.fft(events.counts.sum(axis=1))[1]
+    >>> print(f"{events.total:.0f} events, a wave of {2 * abs(first) / events.total:.2e}")
+    100000000 events, a wave of 7.49e-04
     """
     _check_generator(rng, asimov)
     expected = expected_counts(
@@ -181,7 +192,7 @@ def expected_counts(
         Clock of the time bins: "sidereal", "solar", "anti-sidereal" or "extended-sidereal".
     start_mjd, stop_mjd : float, optional
         First and last moment of the observation. Default: an idealised year, in which every hour of the day is as
-        often observed at every season, before modulations and gaps.
+        often observed at every season, before modulations and gaps. The edges of gaps fall between fine cells.
     n_time : int
         Number of time bins on a `HealpixLocalGrid`; an `HourAngleGrid` has its own.
     sub_cells : int
@@ -212,11 +223,11 @@ def expected_counts(
     else:
         counts = _on_healpix(folding, detector, cells, n_time, sub_cells)
     total = counts.sum()
-    if total <= 0.0:
+    if not total > 0.0:
         raise ConfigurationError(
             f"{detector.observatory.name}: nothing is observed", expected="a detector that sees some of the sky"
         )
-    if counts.min() < 0.0:
+    if not counts.min() >= 0.0:
         raise ValueError(
             f"{detector.observatory.name}: the rate is negative somewhere; expected modulations of the acceptance and "
             "anisotropies of the sky that leave it positive"

@@ -449,7 +449,7 @@ def test_refusals():
         counts(sky, detector(exposure=Exposure(trend_per_year=0.1)))
     with pytest.raises(ConfigurationError, match="never negative"):
         counts(sky, detector(exposure=Exposure((Modulation("solar", 1.5),))))
-    with pytest.raises(ConfigurationError, match="acceptance is -"):
+    with pytest.raises(ConfigurationError, match="acceptance is between -"):
         counts(sky, detector("horizon", acceptance=Acceptance(east_west=1.5)))
     with pytest.raises(ConfigurationError, match="nothing is observed"):
         counts(sky, detector(acceptance=Acceptance(factor=lambda azimuth, zenith: 0 * zenith)))
