@@ -32,14 +32,15 @@ LEAST_INDEPENDENCE = 1e-9
 class IterativeLikelihood:
     r"""Maximum of the likelihood of counts :math:`\mu_{trj} = N_t A_{rj} I_{r,t-j}` with N, A and I all free.
 
-    The update equations of A14 and AM17 (Eqs. (33) to (35)) on rings of declination, where each sum is a circular
-    correlation,
+    Eqs. (8) and (9) of AM17 on rings of declination. Where the derivatives of the Poisson likelihood vanish, each
+    factor follows from the other two, and each sum is a circular correlation,
 
     .. math:: I_{rk} = \frac{s_{rk}}{\sum_{dj} N_{k+j} A_{rj}}, \quad N_t = \frac{n_t}{\sum_{rj} A_{rj} I_{r,t-j}},
        \quad A_{rj} = \frac{n_{rj}}{\sum_k N_{k+j} I_{rk}},
 
-    with the sums over detectors d only in the first, where the sky is shared. The counts are log-linear in all three
-    and the maximum is unique up to what no count depends on: the mean of I over the seen cells of a ring is one.
+    with a sum over detectors d only in the first, where the sky is shared. The counts are log-linear in all three and
+    the maximum is unique up to what no count depends on, Eqs. (10) to (12) of AM17: the mean of I over the seen cells
+    of a ring is set to one.
 
     Errors of a wave m of ln N shrink by a factor that is known in closed form (`convergence_factors`), 0.8 at the
     latitude of HAWC for m = 1. Dividing a step by one minus this factor makes the remaining error that of the
