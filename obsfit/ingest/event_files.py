@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -312,7 +313,9 @@ def _decoded(values: NDArray[Any]) -> NDArray[Any]:
 def _open_fits(path: Path, table: str) -> EventList:
     from astropy.io import fits
 
-    with fits.open(path, memmap=True, lazy_load_hdus=True) as units:
+    with warnings.catch_warnings(), fits.open(path, memmap=True, lazy_load_hdus=True) as units:
+        # Said below as an error.
+        warnings.filterwarnings("ignore", message="File may have been truncated")
         place, unit = _fits_table(units, table, path)
         header = unit.header
         size = int(header["NAXIS1"]) * int(header["NAXIS2"])
@@ -377,11 +380,11 @@ def _open_text(path: Path, names: Sequence[str], *, compressed: bool) -> EventLi
             units[name] = match[1]
 
     def reader(wanted: Sequence[str], rows: int) -> Iterator[Piece]:
+        # All columns, not those wanted alone: pandas would then say nothing of rows with too many cells.
         with pd.read_csv(
-            path, sep="," if head.comma else r"\s+", header=None, names=list(head.names), skiprows=head.skip,
-            comment="#", usecols=list(wanted), chunksize=rows, float_precision="round_trip", encoding="utf-8",
-            keep_default_na=False, na_values=_BLANK, skipinitialspace=True, on_bad_lines="error",
-            compression="gzip" if compressed else None,
+            path, sep="," if head.comma else r"\s+", header=None, names=list(head.names), index_col=False,
+            skiprows=head.skip, comment="#", chunksize=rows, encoding="utf-8", keep_default_na=False,
+            na_values=_BLANK, skipinitialspace=True, compression="gzip" if compressed else None,
         ) as frames:  # fmt: skip
             for frame in frames:
                 yield {name: frame[name].to_numpy() for name in wanted}
@@ -394,7 +397,8 @@ def _text(path: Path, *, compressed: bool) -> IO[str]:
 
 
 def _text_head(path: Path, names: tuple[str, ...], *, compressed: bool) -> _TextHead:
-    comment: list[str] = []
+    comment: tuple[str, ...] = ()
+    skip = 0
     with _text(path, compressed=compressed) as stream:
         for count in range(MAX_HEADER_LINES):
             line = stream.readline(MAX_LINE_LENGTH)
@@ -406,20 +410,21 @@ def _text_head(path: Path, names: tuple[str, ...], *, compressed: bool) -> _Text
                 )
             text = line.strip()
             if text.startswith("#"):
-                comment = text.lstrip("#").replace(",", " ").split() or comment
+                comment = tuple(text.lstrip("#").replace(",", " ").split()) or comment
                 continue
             if not text:
                 continue
             comma = "," in text
             cells = [cell.strip() for cell in (text.split(",") if comma else text.split())]
-            if all(parse_number(cell)[1] is not None for cell in cells) and not names:
-                return _TextHead(tuple(cells), comma, count + 1)
-            found = names or tuple(comment)
+            if not names and all(parse_number(cell)[1] is not None for cell in cells):
+                names, skip = tuple(cells), count + 1
+                continue
+            found = names or comment
             if len(found) != len(cells):
                 raise DataFormatError(
                     f"has {len(cells)} columns, and {len(found)} names for them: {', '.join(found[:20]) or 'none'}",
                     path=path, expected="one name for each column",
                     remedy="Give the names in the configuration of the list (names = [...]).",
                 )  # fmt: skip
-            return _TextHead(found, comma, 0)
+            return _TextHead(found, comma, skip)
     raise DataFormatError(f"begins with {MAX_HEADER_LINES} lines of comments", path=path, expected="events")

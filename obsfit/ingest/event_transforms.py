@@ -175,6 +175,8 @@ def _greenwich_turns(block: int) -> FloatArray:
     with warnings.catch_warnings():
         # Leap seconds of coming years are not known: "dubious year" says no more.
         warnings.filterwarnings("ignore", message=".*dubious year.*")
+        # Polar motion, which mean sidereal time does not hold.
+        warnings.filterwarnings("ignore", message="Tried to get polar motions")
         turns = local_sidereal_angle(Time(days, format="mjd", scale="utc"), 0.0 * u.deg).to_value(u.cycle)
     turns.setflags(write=False)
     return turns

@@ -226,12 +226,13 @@ class _Events:
             azimuth, zenith = azimuth_zenith_angles(self.first, self.second, self.latitude_rad)
         return np.asarray(hp.ang2pix(grid.nside, zenith, -azimuth), dtype=np.int64)
 
-    def cos_zenith(self) -> FloatArray:
-        """Return the cosine of the zenith angle."""
+    def within(self, zenith_max_rad: float) -> BoolArray:
+        """Return where the zenith angle is at most `zenith_max_rad`; an event printed at the limit is inside."""
         if self.local:
-            return np.cos(self.second)
+            return self.second <= zenith_max_rad + 1e-9
         sin_lat, cos_lat = np.sin(self.latitude_rad), np.cos(self.latitude_rad)
-        return sin_lat * np.sin(self.second) + cos_lat * np.cos(self.second) * np.cos(self.first)
+        cos_zenith = sin_lat * np.sin(self.second) + cos_lat * np.cos(self.second) * np.cos(self.first)
+        return np.asarray(cos_zenith >= np.cos(zenith_max_rad + 1e-9))
 
 
 @dataclass
@@ -270,8 +271,7 @@ class _Stream:
         self.rows, self.progress = rows, progress
         self.latitude_rad = float(observatory.latitude.to_value(u.rad))
         self.longitude_rad = float(observatory.longitude.to_value(u.rad))
-        # An event printed at the very limit is inside.
-        self.least_cos_zenith = float(np.cos(observatory.zenith_max.to_value(u.rad))) - 1e-12
+        self.zenith_max_rad = float(observatory.zenith_max.to_value(u.rad))
         self.bins_tev = _energy_bins(columns, energy_edges)
         self.labels = [f"{low:g}-{high:g} TeV" for low, high in self.bins_tev] or [""]
         self.in_bin = np.zeros(len(self.labels), dtype=np.int64)
@@ -354,7 +354,7 @@ class _Stream:
     def _seen(self, events: _Events, in_runs: BoolArray) -> _Events:
         """Return the events inside all cuts, and count the others."""
         self.tally.outside_runs += int(np.count_nonzero(~in_runs))
-        in_field = events.cos_zenith() >= self.least_cos_zenith
+        in_field = events.within(self.zenith_max_rad)
         self.tally.outside_zenith += int(np.count_nonzero(in_runs & ~in_field))
         keep = in_runs & in_field
         if events.energy_bin is not None:
