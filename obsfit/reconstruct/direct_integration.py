@@ -101,7 +101,7 @@ def expected_counts(per_time: FloatArray, per_cell: FloatArray) -> FloatArray:
     >>> expected_counts(np.array([4.0, 0.0, 0.0, 0.0]), np.array([[3.0, 1.0, 0.0, 0.0]]))
     array([[3., 0., 0., 1.]])
     """
-    return np.maximum(_correlate(per_time, per_cell) / per_time.sum(), 0.0)
+    return np.maximum(correlate(per_time, per_cell) / per_time.sum(), 0.0)
 
 
 def whole_turns(windows: Sequence[Sequence[RingCounts]]) -> list[RingCounts]:
@@ -202,16 +202,16 @@ def direct_integration_map(
     length = window_bins(window_hours, n_time)
     total, absorbed = np.zeros_like(anisotropy), np.zeros_like(anisotropy)
     for per_time, share in zip(exposure, acceptance, strict=True):
-        total += _correlate(per_time, share)
-        seen_at = _convolve(anisotropy, share).sum(axis=0) / share.sum()
+        total += correlate(per_time, share)
+        seen_at = convolve(anisotropy, share).sum(axis=0) / share.sum()
         for start in range(0, n_time, length):
             inside = np.zeros(n_time)
             inside[start : start + length] = per_time[start : start + length]
             if not inside.any():
                 continue
-            seen_in = _correlate(inside, anisotropy) / inside.sum()
+            seen_in = correlate(inside, anisotropy) / inside.sum()
             mean = (inside @ seen_at) / inside.sum()
-            absorbed += _correlate(inside * (seen_at - mean), share) + _correlate(inside, share * seen_in)
+            absorbed += correlate(inside * (seen_at - mean), share) + correlate(inside, share * seen_in)
     seen = total > SEEN * total.max()
     return np.where(seen, anisotropy - np.divide(absorbed, total, out=np.zeros_like(total), where=seen), 0.0)
 
@@ -246,13 +246,13 @@ def first_pass_rings(acceptance: FloatArray, m: int) -> ComplexArray:
     return np.diag(seen.astype(np.complex128)) - np.outer(mean.conj(), amplitude)
 
 
-def _correlate(over_time: FloatArray, over_cells: FloatArray) -> FloatArray:
+def correlate(over_time: FloatArray, over_cells: FloatArray) -> FloatArray:
     """Sum over the second index x of over_time[k + x] times over_cells[r, x], shape (n_dec, n_time)."""
     spectrum = scipy.fft.rfft(over_time) * scipy.fft.rfft(over_cells, axis=1).conj()
     return np.asarray(scipy.fft.irfft(spectrum, over_cells.shape[1], axis=1))
 
 
-def _convolve(over_sky: FloatArray, over_cells: FloatArray) -> FloatArray:
+def convolve(over_sky: FloatArray, over_cells: FloatArray) -> FloatArray:
     """Sum over j of over_sky[r, t - j] times over_cells[r, j], shape (n_dec, n_time)."""
     spectrum = scipy.fft.rfft(over_sky, axis=1) * scipy.fft.rfft(over_cells, axis=1)
     return np.asarray(scipy.fft.irfft(spectrum, over_cells.shape[1], axis=1))

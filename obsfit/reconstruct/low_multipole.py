@@ -93,7 +93,7 @@ def profiled_covariance(events: Events, lmax: int = 3) -> FloatArray:
     """
     rings = detectors_on_rings(events)
     harmonics = [_harmonics(item, lmax) for item in rings]
-    return _covariance(rings, harmonics)
+    return _fisher_and_covariance(rings, harmonics)[1]
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class LowMultipoleLikelihood:
         """
         rings = detectors_on_rings(events)
         harmonics = [_harmonics(item, self.lmax) for item in rings]
-        covariance = _covariance(rings, harmonics)
-        alm = self._maximum(rings, harmonics)
+        fisher, covariance = _fisher_and_covariance(rings, harmonics)
+        alm = self._maximum(rings, harmonics, fisher)
         spec = specification(
             "low-multipole-likelihood",
             {"lmax": self.lmax},
@@ -167,8 +167,9 @@ class LowMultipoleLikelihood:
         provenance = tuple(item.provenance for item in rings)
         return MultipoleReconstruction(harmonics[0].ell, harmonics[0].m, alm, covariance, spec, provenance)
 
-    def _maximum(self, rings: Sequence[RingCounts], harmonics: Sequence[RingHarmonics]) -> ComplexArray:
-        fisher = np.sum([_fisher(*pair) for pair in zip(rings, harmonics, strict=True)], axis=0)
+    def _maximum(
+        self, rings: Sequence[RingCounts], harmonics: Sequence[RingHarmonics], fisher: FloatArray
+    ) -> ComplexArray:
         inverse = np.linalg.inv(fisher)
         allowed = self.tolerance * np.maximum(np.sqrt(np.diag(inverse)), SMALLEST_ERROR)
         fits = [_Nuisances(*pair) for pair in zip(rings, harmonics, strict=True)]
@@ -234,7 +235,9 @@ def _fisher(rings: RingCounts, harmonics: RingHarmonics) -> FloatArray:
     return score_products(time, cells, time.mean, cells.mean)
 
 
-def _covariance(rings: Sequence[RingCounts], harmonics: Sequence[RingHarmonics]) -> FloatArray:
+def _fisher_and_covariance(
+    rings: Sequence[RingCounts], harmonics: Sequence[RingHarmonics]
+) -> tuple[FloatArray, FloatArray]:
     size = 2 * harmonics[0].ell.size
     fisher, squares = np.zeros((size, size)), np.zeros((size, size))
     for item, functions in zip(rings, harmonics, strict=True):
@@ -249,7 +252,7 @@ def _covariance(rings: Sequence[RingCounts], harmonics: Sequence[RingHarmonics])
             squares += score_products(squared_time, squared_cells, time.mean, cells.mean)
     largest_condition(fisher, harmonics[0].ell, ", ".join(item.detector for item in rings))
     inverse = np.linalg.inv(fisher)
-    return inverse @ squares @ inverse
+    return fisher, inverse @ squares @ inverse
 
 
 def score_products(

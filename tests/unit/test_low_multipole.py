@@ -156,6 +156,38 @@ def test_covariance_of_a_fit_to_a_converged_map_is_that_of_a_dense_free_map(seed
     np.testing.assert_allclose(found, dense, rtol=0, atol=1e-7 * np.abs(dense).max())
 
 
+@pytest.mark.parametrize("seed", [1, 6])
+def test_sandwich_of_a_fit_to_a_map_is_that_of_the_dense_influence_of_each_cell(seed):
+    rings = replace(random_rings(seed, squared=True), per_sky=isotropic(random_rings(seed)))
+    one_pass = DirectIntegration().reconstruct(rings)
+    converged = replace(one_pass, spec=replace(one_pass.spec, method="iterative-likelihood"))
+    t, r, j = (index.ravel() for index in np.meshgrid(np.arange(T), np.arange(R), np.arange(T), indexing="ij"))
+    functions, dummies = design(rings)
+    sky = ((r * T + (t - j) % T) == np.arange(R * T)[:, None]).astype(float)
+    everything = np.concatenate([sky, dummies])
+    mean, squares = outer(rings.per_time, rings.per_cell), outer(rings.squared[0], rings.squared[1])
+    fisher = (everything * mean) @ everything.T
+    expected = np.diag(fisher)[: R * T].copy()
+    weighted = sky_functions(rings) * expected
+    for ring in range(R):
+        inside = slice(ring * T, (ring + 1) * T)
+        if expected[inside].any():
+            share = expected[inside] / expected[inside].sum()
+            weighted[:, inside] -= weighted[:, inside].sum(axis=1)[:, None] * share
+    inverse = np.linalg.inv(weighted @ sky_functions(rings).T)
+    log_i = (np.linalg.pinv(fisher, rcond=1e-11) @ everything)[: R * T]
+    influence = inverse @ weighted @ log_i
+    found = fit_multipoles(converged, 2, events=rings).covariance
+    dense = (influence * squares) @ influence.T
+    np.testing.assert_allclose(found, dense, rtol=0, atol=1e-7 * np.abs(dense).max())
+    # One pass: the residuals of the functions after exposure and acceptance.
+    inner = (dummies * mean) @ dummies.T
+    scores = functions - ((functions * mean) @ dummies.T) @ np.linalg.pinv(inner, rcond=1e-12) @ dummies
+    dense = inverse @ ((scores * squares) @ scores.T) @ inverse
+    found = fit_multipoles(one_pass, 2, events=rings).covariance
+    np.testing.assert_allclose(found, dense, rtol=0, atol=1e-9 * np.abs(dense).max())
+
+
 def sky_functions(rings):
     """Functions of `design` on sky cells, (6, R T)."""
     functions, _ = design(rings)
@@ -320,10 +352,12 @@ def test_lists_out_of_range_are_refused():
         scrambled_events([0, 1], [0], GRID, rng=rng)
 
 
-def test_weighted_maps_have_no_errors_of_multipoles():
+def test_errors_of_weighted_maps_need_their_events():
     rings = random_rings(1, squared=True)
     with pytest.raises(ObsfitError, match="weighted events"):
         fit_multipoles(DirectIntegration().reconstruct(rings), 1)
+    with pytest.raises(ObsfitError, match="not those of the map"):
+        fit_multipoles(DirectIntegration().reconstruct(rings), 1, events=random_rings(2))
 
 
 def test_responses_contain_what_is_fitted():
