@@ -428,6 +428,7 @@ def test_images_that_do_not_fit_together(tmp_path, counts):
             r"images differ in shape[\s\S]*one nside",
         ),
         ({"LMAPS": counts, "WMAPS": 3 * counts, "W2MAPS": counts}, r"HDU W2MAPS: .*\n?[\s\S]*another order"),
+        ({"LMAPS": 10 * counts, "WMAPS": 25 * counts, "W2MAPS": 15 * counts}, r"HDU W2MAPS: [\s\S]*another order"),
         ({"LMAPS": counts[0]}, r"HDU LMAPS is no image of two dimensions"),
         ({"LMAPS": counts[:, :100]}, r"HDU LMAPS: 100 pixels\s*Expected 12 nside\^2"),
         ({"LMAPS": 0 * counts}, r"holds no events\s*Expected a field of view that is not empty"),
@@ -458,6 +459,15 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, counts, name):
     for cut in sorted({*range(100, end, max(end // 25, 1)), end - 1}):
         path.write_bytes(whole[:cut])
         with pytest.raises(DataFormatError, match=re.escape(name)):
+            read_multimap(path, observatory=SITE, **OURS)
+
+
+def test_a_file_cut_off_before_it_was_packed_is_refused(tmp_path, counts):
+    path = multimap(tmp_path / "m.fits", LMAPS=counts)
+    whole = path.read_bytes()
+    for cut in (2880, 4000, 6000, 2 * 2880 + counts.nbytes - 1):
+        path.write_bytes(gzip.compress(whole[:cut]))
+        with pytest.raises(DataFormatError, match=r"m\.fits"):
             read_multimap(path, observatory=SITE, **OURS)
 
 
