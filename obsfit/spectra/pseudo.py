@@ -24,6 +24,7 @@ def pseudo_spectrum(
     lmax: int = 30,
     counts: ArrayLike | None = None,
     variance: ArrayLike | None = None,
+    isotropic_band: bool = True,
     measurement: str = "",
 ) -> PowerSpectrum:
     r"""Return the pseudo-spectrum of a map of relative intensity, with its noise, for l from 1 to lmax.
@@ -53,6 +54,8 @@ def pseudo_spectrum(
         Events of each pixel, expected or measured; the variance of a pixel is one over them.
     variance : array_like, shape (12 nside^2,), optional
         Variance of each pixel instead of counts, as of weighted events.
+    isotropic_band : bool
+        Whether to compute the band of isotropic skies, which takes longer than all the rest.
     measurement : str
         Key of the record. Default: the name of the map.
 
@@ -81,8 +84,9 @@ def pseudo_spectrum(
     noise, low, high = np.full((3, lmax), np.nan)
     if pixel_variance is not None:
         noise = noise_power(w, pixel_variance, lmax, filtered=filter_m0)[1:]
-        band = noise_band(w, pixel_variance, lmax, filtered=filter_m0)
-        low, high = band.low, band.high
+        if isotropic_band:
+            band = noise_band(w, pixel_variance, lmax, filtered=filter_m0)
+            low, high = band.low, band.high
     unknown = np.full(lmax, np.nan)
     dec_min, dec_max = declination_limits(w)
     return PowerSpectrum(
