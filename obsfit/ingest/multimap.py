@@ -79,6 +79,12 @@ def read_multimap(
     keywords: dict[str, Any] = {}
     for name in found.images:
         keywords = dict(found.keywords[name]) | keywords
+    lost = [name for name in str(keywords.get("IMAGES", "")).split() if name not in found.images]
+    if lost:
+        raise DataFormatError(
+            f"no image HDU {' and '.join(lost)}, which the primary header announces (IMAGES)", path=path, value=lost,
+            expected=str(keywords["IMAGES"]), remedy="The file is cut off; fetch it again.",
+        )  # fmt: skip
     n_time = planes[COUNTS].shape[0]
     if whole_keyword(keywords, "NBINS", n_time, path) != n_time:
         raise DataFormatError(
@@ -127,12 +133,13 @@ def write_multimap(
     path = Path(path)
     planes, keywords = planes_to_write(events, axes, time_reference, bin_reference, longitude, numbers)
     told_once = told(events.provenance.meta, without=("TIMEBIN", "NEVENTS", "SUMWGTS"))
-    header = told_once | keywords | totals(planes)
+    names = [name for plane, name in zip((COUNTS, WEIGHTS, SQUARED), IMAGES, strict=True) if plane in planes]
+    # A file that ends after one of its images looks whole; this tells.
+    header = told_once | keywords | totals(planes) | {"IMAGES": " ".join(names)}
     with atomic_write(path, overwrite=overwrite) as partial:
         units = [fits_maps.primary(header | own_keywords("event-map"))]
-        for plane, name in zip((COUNTS, WEIGHTS, SQUARED), IMAGES, strict=True):
-            if plane in planes:
-                units.append(fits_maps.image(planes[plane], name, keywords | {"ORDERING": "RING"}))
+        for plane, name in zip(planes, names, strict=True):
+            units.append(fits_maps.image(planes[plane], name, keywords | {"ORDERING": "RING"}))
         fits_maps.write_units(partial, path, units)
 
 

@@ -462,6 +462,23 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, counts, name):
             read_multimap(path, observatory=SITE, **OURS)
 
 
+def test_our_weights_are_not_lost_with_the_end_of_a_file(tmp_path, events):
+    path = tmp_path / "m.fits"
+    weighted = replace(events, squared_weights=2.0 * events.counts)
+    write_multimap(path, weighted, numbers=events.counts)
+    whole = path.read_bytes()
+    with fits.open(path) as units:
+        starts = [unit.fileinfo()["hdrLoc"] for unit in units]
+    cuts = [place + more for place in starts[2:] for more in (-1000, -1, 0, 80, 2000, 3000)]
+    for cut in cuts[2:]:  # the first two touch blanks that fill the last block of the numbers of events
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataFormatError, match=r"m\.fits"):
+            read_multimap(path, observatory=SITE)
+        if cut > starts[2]:
+            with pytest.raises(DataFormatError, match=r"m\.fits"):
+                read_multimap(path, observatory=SITE, weighted=False)
+
+
 def test_a_file_cut_off_before_it_was_packed_is_refused(tmp_path, counts):
     path = multimap(tmp_path / "m.fits", LMAPS=counts)
     whole = path.read_bytes()
