@@ -1,5 +1,6 @@
 """Plain frozen descriptions of what was measured, what is predicted and how it was observed."""
 
+from obsfit.records.count_map import CountMap
 from obsfit.records.dipoles import DipoleMeasurements
 from obsfit.records.event_map import EventMap, HealpixLocalGrid, HourAngleGrid, RingCounts
 from obsfit.records.projection import RightAscensionProjection
@@ -15,6 +16,7 @@ from obsfit.records.spectrum import PowerSpectrum
 from obsfit.records.true_sky import TrueSky
 
 __all__ = [
+    "CountMap",
     "DipoleMeasurements",
     "DipoleReconstruction",
     "EventMap",
