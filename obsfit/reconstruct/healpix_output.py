@@ -22,6 +22,8 @@ BoolArray = NDArray[np.bool_]
 
 MINIMUM_EXPOSURE = 0.02
 """Part of the peak exposure below which nothing is drawn: bands that the field of view covers in part."""
+_PARTS = 4
+"""A pixel is cut into _PARTS x _PARTS parts for the mean of the exposure over it."""
 _MIRRORED = 4
 """Bands that are continued across a pole, enough for a cubic spline not to feel its end."""
 
@@ -161,9 +163,10 @@ def interpolated_map(
 def interpolated_exposure(reconstruction: MapReconstruction, nside: int) -> FloatArray:
     """Return the events that an isotropic sky gives to each HEALPix pixel, shape (12 nside^2,).
 
-    The expected events per solid angle of the rings, interpolated linearly in declination and right ascension: they
-    are smooth. Where a band is covered in part, at the edge of the field of view, the result is wrong as a function of
-    declination, which `counted_map` takes out with the mean of each ring.
+    The expected events per solid angle of the rings, interpolated linearly in declination and right ascension and
+    averaged over 4 x 4 parts of each pixel: they are smooth, but pixels of one ring differ in shape. Where a band is
+    covered in part, at the edge of the field of view, the result is wrong as a function of declination, which
+    `counted_map` takes out with the mean of each ring.
 
     Parameters
     ----------
@@ -178,20 +181,15 @@ def interpolated_exposure(reconstruction: MapReconstruction, nside: int) -> Floa
         If nside is not a power of two.
     """
     _check_nside(nside)
-    grid = reconstruction.grid
     density = _density(reconstruction)
-    colatitude, right_ascension = hp.pix2ang(nside, np.arange(hp.nside2npix(nside)))
-    band = (np.pi - colatitude) / np.pi * grid.n_dec - 0.5
-    below = np.clip(np.floor(band).astype(np.int64), 0, grid.n_dec - 2)
-    # Half a band from the poles the nearest middle stands for what is beyond.
-    north = np.clip(band - below, 0.0, 1.0)
-    cell = right_ascension / (2.0 * np.pi) * grid.n_time
-    west = np.floor(cell).astype(np.int64)
-    east, west = cell - west, west % grid.n_time
-    after = (west + 1) % grid.n_time
-    lower = (1.0 - east) * density[below, west] + east * density[below, after]
-    upper = (1.0 - east) * density[below + 1, west] + east * density[below + 1, after]
-    return np.asarray(((1.0 - north) * lower + north * upper) * hp.nside2pixarea(nside), dtype=np.float64)
+    n_pixel = hp.nside2npix(nside)
+    total = np.zeros(n_pixel)
+    # In NESTED order the parts of a pixel follow each other.
+    parent = hp.ring2nest(nside, np.arange(n_pixel)) * _PARTS**2
+    for part in range(_PARTS**2):
+        colatitude, right_ascension = hp.pix2ang(nside * _PARTS, parent + part, nest=True)
+        total += _bilinear(density, 0.5 * np.pi - colatitude, right_ascension)
+    return np.asarray(total / _PARTS**2 * hp.nside2pixarea(nside), dtype=np.float64)
 
 
 def counted_map(
@@ -262,6 +260,22 @@ def _density(reconstruction: MapReconstruction) -> FloatArray:
     grid = reconstruction.grid
     cell = np.diff(np.sin(grid.dec_edges_rad)) * 2.0 * np.pi / grid.n_time
     return np.nan_to_num(np.asarray(reconstruction.expected, dtype=np.float64)) / cell[:, None]
+
+
+def _bilinear(density: FloatArray, dec: FloatArray, right_ascension: FloatArray) -> FloatArray:
+    """Value of cells (n_dec, n_time) at directions in radians, periodic in right ascension."""
+    n_dec, n_time = density.shape
+    band = (dec + 0.5 * np.pi) / np.pi * n_dec - 0.5
+    below = np.clip(np.floor(band).astype(np.int64), 0, n_dec - 2)
+    # Half a band from the poles the nearest middle stands for what is beyond.
+    north = np.clip(band - below, 0.0, 1.0)
+    cell = right_ascension / (2.0 * np.pi) * n_time
+    west = np.floor(cell).astype(np.int64)
+    east, west = cell - west, west % n_time
+    after = (west + 1) % n_time
+    lower = (1.0 - east) * density[below, west] + east * density[below, after]
+    upper = (1.0 - east) * density[below + 1, west] + east * density[below + 1, after]
+    return np.asarray((1.0 - north) * lower + north * upper, dtype=np.float64)
 
 
 def _used_bands(reconstruction: MapReconstruction, minimum_exposure: float) -> BoolArray:

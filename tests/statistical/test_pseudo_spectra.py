@@ -74,15 +74,15 @@ def test_the_mean_is_m_c_plus_n(simulated):
     weight, expected, powers, _, record = simulated
     coupling = map_coupling(weight, LMAX, filtered=True)
     predicted = (power_coupling(coupling) @ C_ELL)[1:] + record.noise
-    np.testing.assert_allclose(record.noise, noise_power(weight, 1 / expected, LMAX, filtered=True)[1:], rtol=1e-12)
+    np.testing.assert_allclose(
+        record.noise, noise_power(weight, 1 / expected, LMAX, filtered=True)[1:], rtol=1e-12
+    )
     assert largest_pull(powers, predicted) < limit(LMAX)
     # Power to see the noise, and the filter in it: neither may be left out.
     unfiltered = noise_power(weight, 1 / expected, LMAX, filtered=False)[1:]
     assert largest_pull(powers, predicted - record.noise) > 20
     assert largest_pull(powers, predicted - record.noise + unfiltered) > 5
-    moments = pseudo_moments(
-        coupling, C_ELL, noise=noise_covariances(weight, 1 / expected, LMAX, filtered=True)
-    )
+    moments = pseudo_moments(coupling, C_ELL, noise=noise_covariances(weight, 1 / expected, LMAX, filtered=True))
     np.testing.assert_allclose(moments.mean, predicted, rtol=1e-9)
 
 
@@ -116,9 +116,7 @@ def test_decoupled_powers_are_unbiased(simulated):
         results.append(decouple(one, matrix, bins=bins, covariance=covariance))
     estimates = np.array([result.c_ell for result in results])
     assert largest_pull(estimates, results[0].window @ C_ELL) < limit(len(bins))
-    np.testing.assert_allclose(
-        np.sqrt(np.diag(results[0].covariance)), estimates.std(axis=0), rtol=0.12
-    )
+    np.testing.assert_allclose(np.sqrt(np.diag(results[0].covariance)), estimates.std(axis=0), rtol=0.12)
     if not cap:
         np.testing.assert_allclose(results[0].window[:, 1:], np.eye(LMAX), atol=1e-10)
         assert largest_pull(estimates, C_ELL[1:]) < limit(LMAX)

@@ -107,9 +107,7 @@ def test_weighted_events_have_unit_variance():
         naive.append(float(li_ma_significance(on.sum(), off.sum(), 0.25)))
         values.append(
             float(
-                li_ma_significance(
-                    on.sum(), off.sum(), 0.25, squared_on=np.sum(on**2), squared_off=np.sum(off**2)
-                )
+                li_ma_significance(on.sum(), off.sum(), 0.25, squared_on=np.sum(on**2), squared_off=np.sum(off**2))
             )
         )
     assert np.var(values) == pytest.approx(1.0, abs=5 * np.sqrt(2 / 4000))
