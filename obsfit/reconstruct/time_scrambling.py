@@ -163,12 +163,13 @@ def scrambled_counts(
         )
     filled = np.flatnonzero(cells)
     left = cells.ravel()[filled]
+    row, hour = np.divmod(filled, n_time)
     table = np.zeros(cells.shape)
     for t in range(n_time):
         drawn = rng.multivariate_hypergeometric(left, times[t], method="marginals")
         left = left - drawn
-        row, cell_of = np.divmod(filled, n_time)
-        np.add.at(table, (row, (t - cell_of) % n_time), drawn)
+        # Each local cell has a sky cell of its own at any one time.
+        table[row, (t - hour) % n_time] += drawn
     return table
 
 

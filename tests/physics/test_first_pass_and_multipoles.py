@@ -5,23 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import astropy.units as u
 import numpy as np
 import pytest
 from scipy.special import sph_harm_y
 
 from obsfit.errors import ObsfitError
+from obsfit.mock.detector import MockDetector
+from obsfit.mock.observe import observe as observe_sky
+from obsfit.mock.skies import harmonic_sky
+from obsfit.observatory import Observatory
 from obsfit.operators import Components, EnergyResponse, Pixels
+from obsfit.reconstruct import time_scrambling
 from obsfit.reconstruct.direct_integration import (
     DirectIntegration,
     direct_integration_map,
     expected_counts,
     first_pass_rings,
 )
+from obsfit.reconstruct.iterative_likelihood import convergence_factors
 from obsfit.reconstruct.low_multipole import LowMultipoleLikelihood, profiled_fisher
 from obsfit.reconstruct.multipoles import fit_multipoles
 from obsfit.reconstruct.responses import low_multipole_response, map_response, response_operator
 from obsfit.reconstruct.time_scrambling import TimeScrambling, scrambled_counts, scrambled_events
-from obsfit.records import EventMap, HourAngleGrid, Provenance, RingCounts
+from obsfit.records import EventMap, HealpixLocalGrid, HourAngleGrid, Provenance, RingCounts
 
 R, T, N_SUB = 36, 96, 8
 KEYS = [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (3, 3)]
@@ -112,7 +119,7 @@ def test_injected_multipoles_come_back(latitude, cut, modulation):
     true = {key: 10 * a for key, a in GENTLE.items()}
     rings = observe(true, latitude, cut, modulation=modulation, tilt=0.1)
     found = LowMultipoleLikelihood().reconstruct(rings).alm
-    worst = 2e-6 if latitude > -90 else 1e-4  # of the dipole; the pole magnifies errors by its condition
+    worst = 2e-7 if latitude > -90 else 5e-6  # of the dipole; the pole magnifies errors by its condition
     assert np.abs(found - values(true)).max() < worst * np.abs(true[1, 1])
     one_step = LowMultipoleLikelihood(tolerance=1e9).reconstruct(rings).alm
     error = np.abs(one_step - values(true))
@@ -172,7 +179,9 @@ def test_inflation_of_the_noise_of_the_common_waves():
     share, _ = acceptance(19.0, 50.0)
     for m, inflation in ((1, 5.5), (2, 1.8), (3, 1.2)):
         kept = np.abs(np.linalg.eigvals(first_pass_rings(share, m)))
-        assert 1 / kept[kept > 1e-9].min() == pytest.approx(inflation, abs=0.05)
+        smallest = kept[kept > 1e-9].min()
+        assert 1 / smallest == pytest.approx(inflation, abs=0.05)
+        assert convergence_factors([share])[m, 0, 0] == pytest.approx(1 - smallest, abs=1e-12)
 
 
 def test_profiled_error_is_the_naive_one_times_the_root_of_the_inflation():
@@ -234,6 +243,20 @@ def test_shorter_windows_keep_less():
     assert np.all(np.array(kept[1:]) < 0.35 * kept[0])
 
 
+def test_a_healpix_map_of_another_simulation_has_the_multipoles_of_its_sky():
+    """Pixels of 1.8 degrees are deposited whole on the rings: 1e-3 of a dipole, as a look-up on pixels has."""
+    alm = np.zeros(10, dtype=complex)
+    alm[4:] = 10 * values(GENTLE)
+    hawc = Observatory("HAWC", 19 * u.deg, -97.3 * u.deg, 50 * u.deg)
+    grid = HealpixLocalGrid(32, np.radians(19.0))
+    events = observe_sky(harmonic_sky(alm), MockDetector(hawc), n_events=1e9, grid=grid, asimov=True, n_time=180)
+    found = LowMultipoleLikelihood().reconstruct(events).alm
+    assert np.abs(found - alm[4:]).max() < 4e-3 * np.abs(alm[4])
+    result = DirectIntegration(8.0).reconstruct(events)
+    response = map_response(result, lmax_sky=3) @ parts(alm[4:])
+    assert np.abs(parts(fit_multipoles(result).alm) - response).max() < 4e-3 * np.abs(alm[4])
+
+
 def test_higher_multipoles_leak_into_a_truncated_likelihood_as_its_response_says():
     rings = observe({(4, 1): 1e-4 - 5e-5j, (5, 2): 3e-5}, 19.0, 50.0, modulation=0.3, tilt=0.1)
     found = LowMultipoleLikelihood().reconstruct(rings).alm
@@ -283,14 +306,18 @@ def few_events():
     return np.random.default_rng(2).poisson(expected_cube(exposure, share, np.ones((R, T))))
 
 
-@pytest.mark.parametrize("replace_times", [False, True])
-def test_the_mean_of_scramblings_is_direct_integration(replace_times):
+@pytest.mark.parametrize("route", ["list", "table", "replace"])
+def test_the_mean_of_scramblings_is_direct_integration(route, monkeypatch):
     """rms of (mean - E) / sqrt(E / K) is one: 1 % to 2 % of chance with 1800 cells, 4 sigma allowed."""
+    if route == "table":
+        monkeypatch.setattr(time_scrambling, "LARGEST_LIST", 0)
     rings = ring_sums(few_events().astype(float))
     expected = expected_counts(rings.per_time, rings.per_cell)
     enough = expected > 5.0
     rng = np.random.default_rng(3)
-    draws = [scrambled_counts(rings.per_time, rings.per_cell, rng=rng, replace=replace_times) for _ in range(100)]
+    draws = [
+        scrambled_counts(rings.per_time, rings.per_cell, rng=rng, replace=route == "replace") for _ in range(100)
+    ]
     for count in (1, 10, 20, 100):
         mean = np.mean(draws[:count], axis=0)
         rms = np.sqrt(np.mean((mean - expected)[enough] ** 2 / (expected[enough] / count)))
