@@ -14,8 +14,9 @@ def _span(z1: float, s1: float, z2: float, s2: float, cos_radius: float) -> floa
     """Half the extent in right ascension, on ring 2, of a disc centred on ring 1; -1 if they do not meet."""
     dot = cos_radius - z1 * z2
     product = s1 * s2
-    if dot > product:
-        return -1.0
+    # A disc on its own ring is never empty, whatever the rounding of its radius.
+    if dot >= product:
+        return 0.0 if dot < product + 1e-14 else -1.0
     if dot <= -product:
         return float(np.pi)
     return float(np.arccos(dot / product))

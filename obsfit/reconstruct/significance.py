@@ -245,15 +245,7 @@ def low_multipoles(counted: CountedMap, lmax: int) -> ComplexArray:
     ObsfitError
         If the normal matrix has a condition number above 1e8.
     """
-    alm = np.zeros(hp.Alm.getsize(lmax), dtype=np.complex128)
-    if lmax == 0:
-        return alm
-    design, places = _templates(counted, lmax)
-    normal = _normal_matrix(counted, design, lmax)
-    delta_i = subtract_ring_means(np.nan_to_num(counted.sky_map.delta_i), counted.seen)
-    solution = np.linalg.solve(normal, design @ (counted.expected * delta_i))
-    alm[places] = solution[::2] + 1j * solution[1::2]
-    return alm
+    return _fitted(counted, *_templates(counted, lmax), lmax)
 
 
 def search(
@@ -376,6 +368,10 @@ class _Geometry:
     """Part of its rings that a disc takes, zero where the background does not come from them."""
     kept: FloatArray
     """Part of the variance that the fitted null hypothesis leaves."""
+    design: FloatArray
+    """Templates of the null hypothesis, shape (n, npix)."""
+    places: list[int]
+    """Place of their a_lm in healpy order, one for each two templates."""
 
     @classmethod
     def of(cls, counted: CountedMap, smoothing: Smoothing, null_lmax: int, alpha: float | None) -> _Geometry:
@@ -386,20 +382,20 @@ class _Geometry:
         seen = counted.seen
         share = _ring_share(counted, smoothing) if alpha is None else np.zeros(seen.size)
         kept = np.ones(seen.size)
+        design, places = _templates(counted, null_lmax)
         if null_lmax:
-            design, _ = _templates(counted, null_lmax)
             inverse = np.linalg.inv(_normal_matrix(counted, design, null_lmax))
             sums = np.array([smoothing.sums(counted.expected * template) for template in design])
             variance = (1.0 - share) * smoothing.squares(counted.expected)
             taken = np.sum(sums * (inverse @ sums), axis=0)
             kept -= np.divide(taken, variance, out=np.ones(seen.size), where=seen & (share < 1.0 - _NOTHING_LEFT))
-        return cls(smoothing, null_lmax, alpha, share, kept)
+        return cls(smoothing, null_lmax, alpha, share, kept, design, places)
 
 
 def _evaluated(counted: CountedMap, geometry: _Geometry) -> SignificanceMap:
     smoothing, null_lmax, alpha = geometry.smoothing, geometry.null_lmax, geometry.alpha
     seen = counted.seen
-    null_alm = low_multipoles(counted, null_lmax)
+    null_alm = _fitted(counted, geometry.design, geometry.places, null_lmax)
     null = counted.expected
     if null_lmax:
         null = null * (1.0 + hp.alm2map(null_alm, counted.nside, lmax=null_lmax))
@@ -439,7 +435,18 @@ def _templates(counted: CountedMap, lmax: int) -> tuple[FloatArray, list[int]]:
             harmonic = 2.0 * sph_harm_y(ell, m, colatitude, right_ascension)
             rows += [subtract_ring_means(harmonic.real, seen), subtract_ring_means(-harmonic.imag, seen)]
             places.append(int(hp.Alm.getidx(lmax, ell, m)))
-    return np.array(rows), places
+    return np.array(rows).reshape(-1, seen.size), places
+
+
+def _fitted(counted: CountedMap, design: FloatArray, places: list[int], lmax: int) -> ComplexArray:
+    alm = np.zeros(hp.Alm.getsize(lmax), dtype=np.complex128)
+    if places:
+        seen = counted.seen
+        delta_i = np.divide(counted.counts, counted.expected, out=np.zeros(seen.size), where=seen)
+        normal = _normal_matrix(counted, design, lmax)
+        solution = np.linalg.solve(normal, design @ (counted.expected * subtract_ring_means(delta_i, seen)))
+        alm[places] = solution[::2] + 1j * solution[1::2]
+    return alm
 
 
 def _normal_matrix(counted: CountedMap, design: FloatArray, lmax: int) -> FloatArray:
