@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from obsfit.errors import ConvergenceError
 from obsfit.reconstruct._ring_inputs import Events, detectors_on_rings, specification
+from obsfit.reconstruct.gaps import refuse_hidden_gradients
 from obsfit.reconstruct.ring_harmonics import (
     Moments,
     RingHarmonics,
@@ -149,12 +150,15 @@ class LowMultipoleLikelihood:
 
         Raises
         ------
+        HiddenGradientError
+            If gaps in time hide a gradient in right ascension, so that only the truncation at lmax would decide it.
         ObsfitError
             If the multipoles cannot be told apart, or there are too few time bins for lmax.
         ConvergenceError
             If the steps do not end, or the relative intensity turns negative: too few events for so many multipoles.
         """
         rings = detectors_on_rings(events)
+        refuse_hidden_gradients(rings)
         harmonics = [_harmonics(item, self.lmax) for item in rings]
         fisher, covariance = _fisher_and_covariance(rings, harmonics)
         alm = self._maximum(rings, harmonics, fisher)

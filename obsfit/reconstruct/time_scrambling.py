@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Up to so many events it is quicker to shuffle a list of them than to draw a table of bins and cells.
-LARGEST_LIST = 20_000_000
+LARGEST_LIST = 3_000_000
 # Limit of numpy's hypergeometric distribution.
 LARGEST_TABLE = 1_000_000_000
 

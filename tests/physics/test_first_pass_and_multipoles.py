@@ -133,6 +133,21 @@ def test_injected_multipoles_come_back(latitude, cut, modulation):
     assert second_order == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.parametrize(("gap", "refused"), [(20, False), (40, True)])
+def test_a_gap_wider_than_the_field_of_view_is_refused_by_name(gap, refused):
+    """The field of view is 28 of 96 cells wide."""
+    share, fine = acceptance(19.0, 50.0)
+    exposure = np.where(np.arange(T) < gap, 0.0, 1e7)
+    true = {key: 10 * a for key, a in GENTLE.items()}
+    rings = ring_sums(expected_cube(exposure, share, seen_sky(true, fine)), fine)
+    if refused:
+        with pytest.raises(ObsfitError, match=r"D: a gap of 40 time bins \(10.00 h"):
+            LowMultipoleLikelihood().reconstruct(rings)
+    else:
+        found = LowMultipoleLikelihood().reconstruct(rings).alm
+        assert np.abs(found - values(true)).max() < 1e-6 * np.abs(true[1, 1])
+
+
 def test_two_detectors_see_one_sky_where_one_alone_cannot():
     true = {key: 10 * a for key, a in GENTLE.items()}
     pair = [observe(true, 19.0, 50.0, modulation=0.4, name="A"), observe(true, -90.0, 65.0, tilt=0.3, name="B")]
