@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int32]
 Tables = tuple[FloatArray, ...]
 
 # Events of a block pass through each stage together: short loops without branches become vector instructions.
@@ -117,12 +118,36 @@ def clock(
         out[i] = 0.0 if turns >= 1.0 else turns * TURN
 
 
-@numba.njit(inline="always", error_model="numpy")
-def angular_cell(angle: float, n: np.int32) -> np.int32:
-    """Number of the cell of n around the circle."""
-    turns = angle * (1.0 / TURN)
-    turns -= np.floor(turns)
-    return min(np.int32(turns * n), n - np.int32(1))
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def angular_cells(angle: FloatArray, n: int, out: IndexArray) -> None:
+    """Numbers of the cells of n around the circle."""
+    last = np.int32(n - 1)
+    for i in range(angle.size):
+        turns = angle[i] * (1.0 / TURN)
+        turns -= np.floor(turns)
+        out[i] = min(np.int32(turns * n), last)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def declination_bands(dec: FloatArray, n: int, out: IndexArray) -> None:
+    """Numbers of the bands of n from pole to pole."""
+    last = np.int32(n - 1)
+    for i in range(dec.size):
+        out[i] = min(max(np.int32(dec[i] * (n / np.pi) + 0.5 * n), np.int32(0)), last)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def ring_cells(
+    time: IndexArray, hour: IndexArray, fine: IndexArray, n_time: int, n_sub: int, sky: IndexArray
+) -> None:
+    """Flat local cells, in place of hour-angle cells, and flat sky cells, of cells of time and fine bands."""
+    ring = np.int32(n_time)
+    for i in range(fine.size):
+        # Exact: half a band away from the next whole number.
+        first = np.int32((fine[i] + 0.5) * (1.0 / n_sub)) * ring
+        k = time[i] - hour[i]
+        sky[i] = first + (k + ring if k < 0 else k)
+        hour[i] = first + hour[i]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -140,51 +165,46 @@ def add_to_rings(
 
     `energy_bin` (n,) int32, or None for all in the first; `weight` (n,) with `squared` sums, or None for one each.
     """
-    n_dec, n_time, n_sub = np.int32(shape[0]), np.int32(shape[1]), np.int32(shape[2])
+    n_dec, n_time, n_sub = shape
     per_time, per_cell = sums[0].reshape(-1), sums[1].reshape(-1)
     per_sky, per_dec = sums[2].reshape(-1), sums[3].reshape(-1)
-    bands = n_dec / np.pi
-    times = np.empty(BLOCK, dtype=np.uint32)
-    cells = np.empty(BLOCK, dtype=np.uint32)
-    skies = np.empty(BLOCK, dtype=np.uint32)
-    fines = np.empty(BLOCK, dtype=np.uint32)
+    times, hours = np.empty(BLOCK, dtype=np.int32), np.empty(BLOCK, dtype=np.int32)
+    skies, fines = np.empty(BLOCK, dtype=np.int32), np.empty(BLOCK, dtype=np.int32)
     for start in range(0, time_angle.size, BLOCK):
-        n = min(BLOCK, time_angle.size - start)
-        for i in range(n):
-            t = angular_cell(time_angle[start + i], n_time)
-            j = angular_cell(hour_angle[start + i], n_time)
-            height = dec[start + i] * bands + 0.5 * n_dec
-            r = min(max(np.int32(height), np.int32(0)), n_dec - np.int32(1))
-            f = min(max(np.int32((height - r) * n_sub), np.int32(0)), n_sub - np.int32(1))
-            k = t - j
-            k += n_time if k < 0 else np.int32(0)
-            times[i], cells[i], skies[i], fines[i] = t, r * n_time + j, r * n_time + k, r * n_sub + f
+        stop = min(start + BLOCK, time_angle.size)
+        n = stop - start
+        angular_cells(time_angle[start:stop], n_time, times)
+        angular_cells(hour_angle[start:stop], n_time, hours)
+        declination_bands(dec[start:stop], n_dec * n_sub, fines)
+        ring_cells(times[:n], hours[:n], fines[:n], n_time, n_sub, skies)
         if energy_bin is not None:
             for i in range(n):
                 e = energy_bin[start + i]
-                times[i] += np.uint32(e * n_time)
-                cells[i] += np.uint32(e * n_dec * n_time)
-                skies[i] += np.uint32(e * n_dec * n_time)
-                fines[i] += np.uint32(e * n_dec * n_sub)
+                times[i] += e * n_time
+                hours[i] += e * n_dec * n_time
+                skies[i] += e * n_dec * n_time
+                fines[i] += e * n_dec * n_sub
         if weight is None:
+            # Unsigned indices spare the test for counting from the end.
             for i in range(n):
-                per_time[times[i]] += 1.0
-                per_cell[cells[i]] += 1.0
-                per_sky[skies[i]] += 1.0
-                per_dec[fines[i]] += 1.0
+                per_time[np.uint32(times[i])] += 1.0
+                per_cell[np.uint32(hours[i])] += 1.0
+                per_sky[np.uint32(skies[i])] += 1.0
+                per_dec[np.uint32(fines[i])] += 1.0
         else:
             time2, cell2 = squared[0].reshape(-1), squared[1].reshape(-1)
             sky2, dec2 = squared[2].reshape(-1), squared[3].reshape(-1)
             for i in range(n):
                 w = weight[start + i]
-                per_time[times[i]] += w
-                per_cell[cells[i]] += w
-                per_sky[skies[i]] += w
-                per_dec[fines[i]] += w
-                time2[times[i]] += w * w
-                cell2[cells[i]] += w * w
-                sky2[skies[i]] += w * w
-                dec2[fines[i]] += w * w
+                t, c, k, f = np.uint32(times[i]), np.uint32(hours[i]), np.uint32(skies[i]), np.uint32(fines[i])
+                per_time[t] += w
+                per_cell[c] += w
+                per_sky[k] += w
+                per_dec[f] += w
+                time2[t] += w * w
+                cell2[c] += w * w
+                sky2[k] += w * w
+                dec2[f] += w * w
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -212,24 +232,15 @@ def add_to_rings_from_horizon(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def ring_pixels(hour_angle: FloatArray, dec: FloatArray, n_dec: int, n_time: int, out: NDArray[np.int64]) -> None:
-    """Flat pixel numbers on an `HourAngleGrid`."""
-    bands = n_dec / np.pi
-    for i in range(dec.size):
-        r: Any = min(max(np.int64(dec[i] * bands + 0.5 * n_dec), 0), n_dec - 1)
-        out[i] = r * n_time + angular_cell(hour_angle[i], np.int32(n_time))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def add_to_map(
     time_angle: FloatArray, pixel: NDArray[np.int64], weight: Any, counts: FloatArray, squared: Any
 ) -> None:
     """Add events to counts (n_time, n_pixel), and their squared weights to `squared` unless `weight` is None."""
-    n_time = np.int32(counts.shape[0])
+    times = np.empty(pixel.size, dtype=np.int32)
+    angular_cells(time_angle, counts.shape[0], times)
     for i in range(pixel.size):
-        t = angular_cell(time_angle[i], n_time)
         if weight is None:
-            counts[t, pixel[i]] += 1.0
+            counts[times[i], pixel[i]] += 1.0
         else:
-            counts[t, pixel[i]] += weight[i]
-            squared[t, pixel[i]] += weight[i] * weight[i]
+            counts[times[i], pixel[i]] += weight[i]
+            squared[times[i], pixel[i]] += weight[i] * weight[i]

@@ -106,21 +106,29 @@ def read_events(
 
 
 def count_events(
-    table: Mapping[str, Any],
+    table: Mapping[str, Any] | EventList,
     columns: EventColumns,
     *,
     observatory: Observatory,
     grid: HourAngleGrid | None = None,
     energy_edges: u.Quantity | None = None,
     n_sub: int = N_SUB,
+    rows: int = ROWS,
+    progress: Progress | None = None,
 ) -> list[RingCounts]:
-    """Return the same sums of a table in memory: a pandas DataFrame or a mapping of names to arrays (n,).
+    """Return the same sums of a table in memory, or of an `EventList` from elsewhere.
 
-    Parameters, results and errors as `read_events`; `columns.table` and `columns.names` are not used.
+    Parameters, results and errors as `read_events`, except for
+
+    Parameters
+    ----------
+    table : pandas.DataFrame, mapping of str to array_like (n,), or EventList
+        The events; the pieces of an `EventList` may be made as they are asked for. `columns.table` and
+        `columns.names` are not used.
     """
     grid = grid if grid is not None else HourAngleGrid()
-    lists = [table_list(table)]
-    stream = _Stream(lists, columns, observatory, energy_edges, ROWS, None)
+    lists = [table if isinstance(table, EventList) else table_list(table)]
+    stream = _Stream(lists, columns, observatory, energy_edges, rows, progress)
     return _ring_counts(stream, grid, n_sub, lambda: Provenance("events", meta=stream.story()))
 
 
@@ -218,9 +226,10 @@ class _Events:
             hour_angle, dec = self.first, self.second
             if self.local:
                 hour_angle, dec = hour_angle_declination(self.first, self.second, self.latitude_rad)
-            out = np.empty(dec.size, dtype=np.int64)
-            kernels.ring_pixels(hour_angle, dec, grid.n_dec, grid.n_time, out)
-            return out
+            band, cell = np.empty(dec.size, dtype=np.int32), np.empty(dec.size, dtype=np.int32)
+            kernels.declination_bands(dec, grid.n_dec, band)
+            kernels.angular_cells(hour_angle, grid.n_time, cell)
+            return band * np.int64(grid.n_time) + cell
         azimuth, zenith = self.first, self.second
         if not self.local:
             azimuth, zenith = azimuth_zenith_angles(self.first, self.second, self.latitude_rad)
