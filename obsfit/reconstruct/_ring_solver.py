@@ -83,22 +83,23 @@ class RingSystem:
     def of(cls, counts: Sequence[RingCounts]) -> RingSystem:
         """Return the system of detectors on one grid."""
         per_time = np.stack([without_round_off(c.per_time) for c in counts])
-        per_cell = np.stack([without_round_off(c.per_cell) for c in counts])
-        seen_by: BoolArray = np.any(per_cell, axis=2)
-        bands = np.flatnonzero(seen_by.any(axis=0))
+        seen_by = np.stack([c.per_cell.max(axis=1) >= NEGLIGIBLE * c.per_cell.max() for c in counts])
+        bands = np.flatnonzero(np.any(seen_by, axis=0))
         detector, ring = np.nonzero(seen_by[:, bands])
         ends = np.searchsorted(detector, np.arange(len(counts) + 1))
         rows = tuple(slice(a, b) for a, b in pairwise(ends.tolist()))
-        shape = (bands.size, per_time.shape[1])
-        everywhere = cls(
-            per_time, per_cell[seen_by], np.zeros(shape), np.ones(shape, dtype=bool), np.zeros((bands.size, 1)),
-            bands, detector, ring, rows,
-        )  # fmt: skip
-        expected = everywhere.expected(to_waves(per_time), to_waves(everywhere.share))
+        per_cell = np.concatenate([without_round_off(c.per_cell[s]) for c, s in zip(counts, seen_by, strict=True)])
+        per_sky = counts[0].per_sky[bands]
+        for other in counts[1:]:
+            per_sky += other.per_sky[bands]
+        everywhere = np.ones(per_sky.shape, dtype=bool)
+        floor = np.zeros((bands.size, 1))
+        whole = cls(per_time, per_cell, per_sky, everywhere, floor, bands, detector, ring, rows)
+        # As for acceptances of sum one, which the totals make of the counts.
+        expected = whole.expected(to_waves(per_time) / whole.totals[:, None], to_waves(per_cell))
         floor = NEGLIGIBLE * expected.max(axis=1, keepdims=True)
         seen = expected > floor
-        per_sky = np.where(seen, np.sum([c.per_sky[bands] for c in counts], axis=0), 0.0)
-        return replace(everywhere, per_sky=per_sky, seen=seen, floor=floor)
+        return replace(whole, per_sky=np.where(seen, per_sky, 0.0), seen=seen, floor=floor)
 
     @property
     def n_time(self) -> int:
@@ -106,9 +107,9 @@ class RingSystem:
         return self.per_time.shape[1]
 
     @property
-    def share(self) -> FloatArray:
-        """Acceptance (i, j) for an isotropic sky, of sum one for each detector."""
-        return self.per_cell / self.per_time.sum(axis=1)[self.detector, None]
+    def totals(self) -> FloatArray:
+        """Events of the detectors, shape (d,)."""
+        return self.per_time.sum(axis=1)
 
     def on_rings(self, rows: Array) -> Array:
         """Return the sum of rows (..., i, n) over detectors, shape (..., r, n)."""
@@ -160,8 +161,8 @@ class RingIteration:
 
     def start(self) -> FloatArray:
         """Return the state of an isotropic sky, (ln N, ln A) in one array."""
-        share = self.system.share.ravel()[self.cells]
-        return np.concatenate([self.log_counts[: self.n_times], np.log(share)])
+        total = np.log(self.system.totals)[self.system.detector[self.cells // self.system.n_time]]
+        return np.concatenate([self.log_counts[: self.n_times], self.log_counts[self.n_times :] - total])
 
     def arrays(self, state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return N (d, t) and A (i, j)."""

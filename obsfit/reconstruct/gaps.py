@@ -46,7 +46,7 @@ class HiddenGradientError(ObsfitError):
     ) -> None:
         self.detector, self.first_bin, self.gap_bins = detector, first_bin, gap_bins
         self.gap_hours = 24.0 * gap_bins / n_time
-        self.field_bins, self.information = field_bins, information
+        self.n_time, self.field_bins, self.information = n_time, field_bins, information
         last = (first_bin + gap_bins - 1) % n_time
         super().__init__(
             f"{detector}: a gap of {gap_bins} time bins ({self.gap_hours:.2f} h, bins {first_bin} to {last}) is not "
@@ -158,8 +158,9 @@ def _explained(system: RingSystem, changes: FloatArray, n_passes: int = 40) -> F
     The least squares of :math:`\sum N_t A_{rj} (g_t + f_{r,t-j} + h_{rj})^2` over f and h: f is eliminated, and h
     found by conjugate gradients, for all changes at once.
     """
-    per_time, per_cell, share = system.per_time, system.per_cell, system.share
     n_time, ring, detector = system.n_time, system.ring, system.detector
+    per_time, per_cell = system.per_time, system.per_cell
+    share = per_cell / system.totals[detector, None]
     time_waves, share_waves = to_waves(per_time)[detector], to_waves(share)
     expected = system.expected(to_waves(per_time), share_waves.copy())
     inverse = np.where(system.seen, 1.0 / expected, 0.0)

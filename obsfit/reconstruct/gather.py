@@ -9,6 +9,7 @@ import healpy as hp
 import numpy as np
 from numpy.typing import NDArray
 
+from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.reconstruct._gather_kernels import add_expected, add_to_sky, sky_by_pixel, sky_by_time
 from obsfit.records.event_map import EventMap, HealpixLocalGrid, HourAngleGrid
@@ -72,8 +73,16 @@ class GatherLikelihood:
         Passes after which it gives up.
     """
 
+    __pydantic_config__ = FORBID
+
     tolerance: float = 1e-10
     max_iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0.0:
+            raise ConfigurationError(f"tolerance {self.tolerance}", expected="a positive number")
+        if self.max_iterations < 1:
+            raise ConfigurationError(f"max_iterations {self.max_iterations}", expected="at least one pass")
 
     def reconstruct(
         self, events: EventMap | Sequence[EventMap], *, rng: np.random.Generator | None = None

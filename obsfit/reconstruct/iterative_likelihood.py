@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.reconstruct._ring_solver import Acceleration, RingIteration, RingSystem, to_waves
 from obsfit.reconstruct.gaps import refuse_hidden_gradients
@@ -76,6 +77,8 @@ class IterativeLikelihood:
     array([1. , 1. , 1.4, 0.6])
     """
 
+    __pydantic_config__ = FORBID
+
     tolerance: float = 1e-10
     depth: int = 5
     precondition: bool = True
@@ -137,7 +140,7 @@ class IterativeLikelihood:
         return MapReconstruction(
             relative_intensity=on_grid(np.where(system.seen, intensity / mean, np.nan), bands, np.nan),
             counts=on_grid(system.per_sky, bands),
-            expected=on_grid(np.where(system.seen, expected * mean, 0.0), bands),
+            expected=on_grid(system.seen * expected * mean, bands),
             exposure=tuple(exposure * scale[:, None]),
             acceptance=tuple(
                 on_grid(acceptance[part] / total, bands[system.ring[part]])
