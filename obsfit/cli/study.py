@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from obsfit.cli.output import json_rows
 def study(
     configuration: Annotated[Path, typer.Argument(help="TOML file that describes the study.")],
     workers: Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.", min=1)] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(help="Dask scheduler, such as tcp://host:8786, or 'local': its workers do the mocks."),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     r"""Test a fit on mock universes: how often its 68 and 95 % intervals cover the truth.
@@ -33,7 +37,8 @@ def study(
       names = ["relative-diffusion"]
 
     Truths are drawn from the priors, skies and observations are made on maps. An interrupted study continues when
-    it is called again. Exit code 4 if a coverage is off by more than 3.5 binomial standard errors.
+    it is called again, with the same workers or with others. Exit code 4 if a coverage is off by more than 3.5
+    binomial standard errors.
 
     With kind = "universes", the fit may have several data sets ([[fit.data]]), seen on one sky, and its joint
     likelihood stands beside the product of likelihoods that each assume a sky of their own; the verdict is that of
@@ -50,15 +55,19 @@ def study(
     from obsfit.study.coverage import CoverageConfiguration, is_calibrated, run_coverage
     from obsfit.study.universes import UniverseConfiguration, run_universes
 
+    how: dict[str, Any] = {
+        "base": configuration.parent, "workers": workers, "scheduler": scheduler or None,
+        "progress": sys.stderr.isatty(),
+    }  # fmt: skip
     settings: CoverageConfiguration | UniverseConfiguration
     if _kind(configuration) == "universes":
         settings = load_configuration(configuration, UniverseConfiguration)
-        table = run_universes(settings, base=configuration.parent, workers=workers, progress=sys.stderr.isatty())
+        table = run_universes(settings, **how)
         passed = is_calibrated(table[table["analysis"] == "joint"])
         told = {"seed": settings.seed, "mocks": settings.mocks, "effective_size": settings.effective_size}
     else:
         settings = load_configuration(configuration, CoverageConfiguration)
-        table = run_coverage(settings, base=configuration.parent, workers=workers, progress=sys.stderr.isatty())
+        table = run_coverage(settings, **how)
         passed = is_calibrated(table)
         told = {"seed": settings.seed, "mocks": settings.mocks, "small_scale": settings.small_scale}
     path = configuration.parent / settings.output / "coverage.ecsv"

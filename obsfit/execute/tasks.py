@@ -1,52 +1,51 @@
-"""Tasks, one after another or in processes: the numbers are the same, and what is stored is not done again."""
+"""Tasks, one after another, in processes or on a cluster: the numbers are the same, and none is done twice."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from itertools import islice
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from obsfit.errors import ObsfitError
+from obsfit.execute.cluster import cluster_outcomes
+from obsfit.execute.processes import Outcome, Result, process_outcomes
 from obsfit.execute.store import TaskStore
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 Key = tuple[int | str, ...]
-THREADS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS",
-)  # fmt: skip
 
 
 def run_tasks(
-    function: Callable[..., Mapping[str, Any]],
+    function: Callable[..., Result],
     keys: Sequence[Key],
     *,
     store: Path,
     configuration: Mapping[str, Any],
     workers: int = 1,
+    scheduler: str | Client | None = None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the results of `function` for all keys, in their order; only what the store lacks is computed.
 
-    Each result is stored, whole or not at all, as soon as it is there. A run that is interrupted, or killed, loses the
-    tasks in flight and no others; calling again does what is missing. With one worker the tasks run in this
-    process; with more, each runs in a process of its own with one thread. The numbers do not depend on it, to the
-    last bit if this process keeps linear algebra to one thread too (``OMP_NUM_THREADS=1``).
+    Each result is stored by this process, whole or not at all, as soon as it is there. A run that is interrupted, or
+    killed, loses the tasks in flight and no others; calling again does what is missing. With one worker the tasks run
+    in this process; with more, each runs in a process of its own with one thread; with a scheduler, on the workers of
+    a dask cluster, where a task whose worker dies is given to another, four times at most on a local one. The numbers
+    do not depend on it, to the last bit on machines of one kind if this process keeps linear algebra to one thread
+    too (``OMP_NUM_THREADS=1``).
 
     Parameters
     ----------
     function : callable
         Called as ``function(*key)``; its result, a mapping of names to arrays or values that JSON keeps, depends on
-        the key and on `configuration` alone. With several workers it must be importable by name
+        the key and on `configuration` alone. With several workers or a scheduler it must be importable by name
         (``functools.partial`` of such a function will do).
     keys : sequence of tuple
         What each task is, for example ("mock", 17): words of letters, digits, ``_`` and ``.``, and numbers.
@@ -55,9 +54,13 @@ def run_tasks(
     configuration : mapping
         All that the results depend on besides the key, in terms of JSON.
     workers : int
-        Number of processes.
+        Number of processes on this machine; a scheduler at an address has its own.
+    scheduler : str or distributed.Client, optional
+        "local" for a dask cluster of `workers` processes on this machine; the address of a scheduler, such as
+        ``tcp://host:8786``; or a client of one, which is left open. Its workers must have the same programs as this
+        process, and one thread each. Needs the extra ``cluster``.
     progress : bool
-        Show a progress bar on stderr.
+        Show a progress bar on stderr, with an estimate of the time left.
 
     Returns
     -------
@@ -67,11 +70,12 @@ def run_tasks(
     Raises
     ------
     ConfigurationError
-        If the store holds results of another configuration, or another process is at work on it.
+        If the store holds results of another configuration, or another process is at work on it; if dask is not
+        installed, no scheduler answers, or its workers have other programs.
     DataFormatError
         If a stored result cannot be read.
     ObsfitError
-        If a task fails with an error of that kind; the error names the task.
+        If a task fails with an error of that kind, or workers die; the error names the task, or those in flight.
     RuntimeError
         If a task fails in any other way; the error names the task, its cause is the error itself.
     ValueError
@@ -96,15 +100,24 @@ def run_tasks(
     with results.lock():
         done = results.names()
         missing = {name: key for name, key in named.items() if name not in done}
-        with tqdm(
-            total=len(named), initial=len(named) - len(missing), unit="task", disable=not progress, leave=False
-        ) as bar:
-            outcomes = _serial(function, missing) if workers == 1 else _pool(function, missing, workers)
-            with closing(outcomes):
-                for name, result in outcomes:
-                    with _naming(name):
-                        results.write(name, result)
-                    bar.update()
+        if not missing:
+            outcomes: Generator[Outcome] = _serial(function, missing)
+        elif scheduler is not None:
+            outcomes = cluster_outcomes(function, missing, scheduler, workers)
+        elif workers > 1:
+            outcomes = process_outcomes(function, missing, workers)
+        else:
+            outcomes = _serial(function, missing)
+        # Workers end their tasks in bursts: the mean rate tells the time left better than the last few.
+        bar = tqdm(
+            total=len(named), initial=len(named) - len(missing), unit="task", smoothing=0.0, disable=not progress,
+            leave=False,
+        )  # fmt: skip
+        with bar, closing(outcomes):
+            for name, result in outcomes:
+                with _naming(name):
+                    results.write(name, result())
+                bar.update()
         return [results.read(name) for name in named]
 
 
@@ -123,8 +136,6 @@ def _naming(name: str) -> Iterator[None]:
     """Give an error the name of the task in which it happened."""
     try:
         yield
-    except BrokenProcessPool:
-        raise
     except ObsfitError as error:
         raise type(error)(
             f"task {name}: {error.problem}", path=error.path, row=error.row, column=error.column, value=error.value,
@@ -134,67 +145,6 @@ def _naming(name: str) -> Iterator[None]:
         raise RuntimeError(f"task {name}: {type(error).__name__}: {error}") from error
 
 
-def _serial(
-    function: Callable[..., Mapping[str, Any]], missing: Mapping[str, Key]
-) -> Generator[tuple[str, Mapping[str, Any]]]:
+def _serial(function: Callable[..., Result], missing: Mapping[str, Key]) -> Generator[Outcome]:
     for name, key in missing.items():
-        with _naming(name):
-            result = function(*key)
-        yield name, result
-
-
-def _pool(
-    function: Callable[..., Mapping[str, Any]], missing: Mapping[str, Key], workers: int
-) -> Generator[tuple[str, Mapping[str, Any]]]:
-    waiting = iter(missing.items())
-    running: dict[Future[Mapping[str, Any]], str] = {}
-    # spawn: a fork after a parallel kernel has run would hang
-    context = get_context("spawn")
-    with _one_thread(), ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool:
-        try:
-            while True:
-                # Few at a time, so that an error or an interruption does not wait for a long queue.
-                for name, key in islice(waiting, 2 * workers - len(running)):
-                    running[pool.submit(function, *key)] = name
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    with _naming(running[future]):
-                        result = future.result()
-                    yield running.pop(future), result
-        except BrokenProcessPool as error:
-            raise ObsfitError(
-                f"a worker process died during one of the tasks {', '.join(sorted(running.values()))}",
-                expected="processes that are not killed, for example for want of memory",
-                remedy="Finished tasks are stored: call again, perhaps with fewer workers.",
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes started inside have one thread each: the libraries read the environment when they are loaded."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _prepare() -> None:
-    """Make a worker leave at once, without a traceback, when it is interrupted or its parent has died."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        yield name, partial(function, *key)

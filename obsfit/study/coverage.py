@@ -44,7 +44,12 @@ class CoverageConfiguration(StudyConfiguration):
 
 
 def run_coverage(
-    configuration: CoverageConfiguration, *, base: Path, workers: int = 1, progress: bool = False
+    configuration: CoverageConfiguration,
+    *,
+    base: Path,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = False,
 ) -> Table:
     """Return the coverage of each parameter's intervals over mock universes; resumable.
 
@@ -59,6 +64,8 @@ def run_coverage(
         Folder to which its paths are relative.
     workers : int
         Processes; the result does not depend on it.
+    scheduler : str, optional
+        "local", or the address of a dask scheduler, as `obsfit.execute.run_tasks` takes it.
     progress : bool
         Show a progress bar.
 
@@ -75,7 +82,15 @@ def run_coverage(
         If stored mocks belong to another study.
     """
     posterior = configured_posterior(configuration.fit, base=base)
-    outcomes = run_mocks(_one_mock, configuration, kind="mock", base=base, workers=workers, progress=progress)
+    outcomes = run_mocks(
+        _one_mock,
+        configuration,
+        kind="mock",
+        base=base,
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
     ranks = np.array([outcome["ranks"] for outcome in outcomes if outcome["ranks"] is not None])
     table = coverage_table(posterior.names, ranks)
     table.meta["mocks"] = configuration.mocks

@@ -55,6 +55,7 @@ def run_mocks(
     kind: str,
     base: Path,
     workers: int,
+    scheduler: str | None,
     progress: bool,
 ) -> list[dict[str, Any]]:
     """Return the outcome of each mock of a study; those that its folder holds already are not done again.
@@ -69,14 +70,17 @@ def run_mocks(
         What a mock is called; it is part of the key of each.
     base : Path
         Folder to which paths are relative.
-    workers, progress
+    workers, scheduler, progress
         As `obsfit.execute.run_tasks`.
     """
     # More mocks of the same study are a continuation, and it may be moved.
     settings = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
     return run_tasks(
-        partial(function, configuration, base), [(kind, index) for index in range(configuration.mocks)],
-        store=base / configuration.output, configuration=settings, workers=workers, progress=progress,
+        # Workers elsewhere stand in other folders.
+        partial(function, configuration, base.resolve()),
+        [(kind, index) for index in range(configuration.mocks)],
+        store=base / configuration.output, configuration=settings, workers=workers, scheduler=scheduler,
+        progress=progress,
     )  # fmt: skip
 
 

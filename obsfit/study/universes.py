@@ -61,7 +61,12 @@ class UniverseConfiguration(StudyConfiguration):
 
 
 def run_universes(
-    configuration: UniverseConfiguration, *, base: Path, workers: int = 1, progress: bool = False
+    configuration: UniverseConfiguration,
+    *,
+    base: Path,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = False,
 ) -> Table:
     """Return the coverage of each parameter's intervals over mock universes, for two analyses; resumable.
 
@@ -78,6 +83,8 @@ def run_universes(
         Folder to which its paths are relative.
     workers : int
         Processes; the result does not depend on it.
+    scheduler : str, optional
+        "local", or the address of a dask scheduler, as `obsfit.execute.run_tasks` takes it.
     progress : bool
         Show a progress bar.
 
@@ -94,7 +101,13 @@ def run_universes(
     """
     posterior = _posterior(configuration, base)
     outcomes = run_mocks(
-        _one_universe, configuration, kind="universe", base=base, workers=workers, progress=progress
+        _one_universe,
+        configuration,
+        kind="universe",
+        base=base,
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
     )
     finished = [outcome for outcome in outcomes if all(outcome[name] is not None for name in ANALYSES)]
     tables = []
