@@ -17,6 +17,9 @@ from obsfit.ingest.event_columns import (
     TimeColumn,
 )
 from obsfit.ingest.events import count_events, read_event_map, read_events
+from obsfit.mock.detector import Acceptance, MockDetector
+from obsfit.mock.event_lists import draw_events
+from obsfit.mock.skies import isotropic_sky
 from obsfit.observatory import Observatory
 from obsfit.records.event_map import HealpixLocalGrid, HourAngleGrid
 
@@ -274,3 +277,31 @@ def test_progress_tells_every_row(written):
     read_events(written, COLUMNS, observatory=SITE, grid=GRID, rows=3000, progress=seen.append)
     assert sum(seen) == N
     assert max(seen) <= 3000
+
+
+@pytest.mark.parametrize("frame", ["sidereal", "solar", "anti-sidereal", "extended-sidereal"])
+def test_mock_lists_are_understood_in_every_frame(frame):
+    """Lists of the mock observatory, whose clocks and rotations are its own: all axes and clocks mean the same.
+
+    Its days are of UT1, and the readers' of UTC: less than 1 s apart, which moves 2 events in 1000 to the next of 36
+    bins at most.
+    """
+    detector = MockDetector(SITE, Acceptance(power=1.0, east_west=0.3))
+    rng = np.random.default_rng(14)
+    table = draw_events(isotropic_sky(), detector, n_events=5000, start_mjd=57000, stop_mjd=57365, rng=rng)
+    columns = EventColumns(
+        time=TimeColumn("mjd", "mjd"), frame=frame,
+        local=LocalColumns("azimuth_rad", "zenith_rad", "rad", "north-east"),
+        equatorial=EquatorialColumns("right_ascension_rad", "declination_rad", "rad", "date"),
+        weight="weight", energy=EnergyColumn("energy_tev", "TeV"), agreement_deg=0.02,
+    )  # fmt: skip
+    (found,) = count_events(table, columns, observatory=SITE, grid=GRID)
+    clock, sidereal = table[f"{frame.replace('-', '_')}_rad"], table["sidereal_rad"]
+    hour_angle = (sidereal - table["right_ascension_rad"]).to_numpy() % (2 * np.pi)
+    expected = brute_force(clock.to_numpy(), hour_angle, table["declination_rad"].to_numpy())
+    for name, mine, theirs in zip(("time", "cell", "sky", "dec"), sums(found), expected, strict=True):
+        allowed = 0 if name in ("cell", "dec") else 0.002 * len(table)
+        assert np.abs(mine - theirs).sum() / 2 <= allowed, name
+    # Hour angles of the East are negative; 0.548 expected of the acceptance, with an error of 0.007.
+    east = found.per_cell[:, GRID.n_time // 2 :].sum()
+    assert east / found.total == pytest.approx(0.548, abs=0.025)
