@@ -155,7 +155,8 @@ def interpolated_map(
         ):
             phase = np.pi / count[ring] if shifted[ring] else 0.0
             delta_i[start[ring] : start[ring] + count[ring]] = _series(row, int(count[ring]), phase, grid.n_time)
-    exposure = interpolated_exposure(reconstruction, nside)
+    colatitude, right_ascension = hp.pix2ang(nside, np.arange(delta_i.size))
+    exposure = _bilinear(_density(reconstruction), 0.5 * np.pi - colatitude, right_ascension)
     delta_i[exposure < minimum_exposure * exposure.max()] = np.nan
     return SkyMap(delta_i, _provenance(reconstruction))
 

@@ -8,15 +8,19 @@ import healpy as hp
 import numpy as np
 from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import sph_harm_y
 
-from obsfit.errors import ConfigurationError
+from obsfit.errors import ConfigurationError, ObsfitError
 from obsfit.operators.isotropic_bands import LEVELS, power_quantile
+from obsfit.records.reconstruction import MapReconstruction
 from obsfit.sky.coupling import ring_coupling
 from obsfit.sky.harmonics import alm_power
 from obsfit.sky.ring_means import ring_profile, subtract_ring_means
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+
+LARGEST_CONDITION = 1e8
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,79 @@ def noise_covariances(weight: ArrayLike, variance: ArrayLike, lmax: int, *, filt
     return 4.0 * np.pi / w.size * ring_coupling(sin_dec, width, level, lmax, filtered=filtered)
 
 
+def exposure_noise(reconstruction: MapReconstruction, weight: ArrayLike, lmax: int) -> FloatArray:
+    r"""Return the covariances that a fitted exposure adds to those of counts, shape (m, l, l'), zero at m = 0.
+
+    The iterative likelihood fits the exposure of each time bin together with the sky. An error of its wave m goes into
+    all rings at once. With :math:`\hat A^d_r(m) = n_d \sum_j A^d_{rj} e^{-imj 2\pi/T}` of the acceptance of detector d
+    and the events :math:`S_r` of each ring, the sky of ring r is off by :math:`\sum_d V_{rd}\, x_d`,
+
+    .. math:: V_{rd} = \hat A^{d*}_r / S_r, \qquad \mathrm{cov}(x) = F^{-1}, \quad
+              F_{dd'} = n_d\, \delta_{dd'} - \sum_r \hat A^d_r \hat A^{d'*}_r / S_r.
+
+    For a single detector :math:`F = n (1 - \rho_m)` with the convergence factor :math:`\rho_m` of the plain iteration.
+    At latitude 19 degrees and a zenith cut of 50 degrees the noise power at l = 1, 2, 3 is about 5, 1.5 to 2
+    and 1.1 to 1.2 times that of counts alone, at a pole hardly more. Methods that do not fit the exposure in every time bin have other
+    noise, and lose some of the signal instead.
+
+    Parameters
+    ----------
+    reconstruction : MapReconstruction
+        By the iterative likelihood, with the acceptance and exposure of each detector; unweighted events.
+    weight : array_like, shape (12 nside^2,)
+        Weight of each pixel in RING order; its mean along each ring is taken.
+    lmax : int
+        Largest multipole, below half the number of time bins.
+
+    Raises
+    ------
+    ObsfitError
+        If a wave of the exposure is not determined, as without overlap of hour angles.
+
+    Notes
+    -----
+    Derived for an exposure that is constant in time: otherwise right up to about the square of its modulation.
+    """
+    grid = reconstruction.grid
+    if not 1 <= lmax < grid.n_time / 2:
+        raise ValueError(
+            f"lmax {lmax}: expected 1 to {grid.n_time // 2 - 1}, below half of {grid.n_time} time bins"
+        )
+    events = np.array([np.sum(exposure) for exposure in reconstruction.exposure])
+    cells = events[:, None, None] * np.array(reconstruction.acceptance)
+    waves = np.fft.fft(cells, axis=2)[:, :, 1 : lmax + 1]
+    per_ring = cells.sum(axis=(0, 2))
+    response = np.divide(waves.conj(), per_ring[:, None], out=np.zeros_like(waves), where=per_ring[:, None] > 0.0)
+    sin_dec, width, level = ring_profile(weight)
+    dec, nodes = np.arcsin(sin_dec), grid.dec_rad
+    legendre = _legendre_rows(sin_dec, lmax)
+    found = np.zeros((lmax + 1, lmax + 1, lmax + 1))
+    for m in range(1, lmax + 1):
+        fisher = np.diag(events) - np.einsum("ar,br->ab", waves[:, :, m - 1], response[:, :, m - 1])
+        condition = float(np.linalg.cond(fisher))
+        if not condition < LARGEST_CONDITION:
+            raise ObsfitError(
+                f"the wave m = {m} of the exposure is not determined: condition number {condition:.3g}",
+                expected=f"at most {LARGEST_CONDITION:g}",
+                remedy="The sky and the exposure cannot be told apart in this field of view.",
+            )
+        # Bands beyond the field of view repeat its edge: there is no weight there.
+        on_rings = np.array(
+            [np.interp(dec, nodes[per_ring > 0.0], row[per_ring > 0.0]) for row in response[:, :, m - 1]]
+        )
+        shape = (2.0 * np.pi * width * level * legendre[m]) @ on_rings.T
+        found[m] = (shape @ np.linalg.solve(fisher, shape.conj().T)).real
+    return found
+
+
 def noise_band(
-    weight: ArrayLike, variance: ArrayLike, lmax: int, *, filtered: bool, levels: tuple[float, float] = LEVELS
+    weight: ArrayLike,
+    variance: ArrayLike,
+    lmax: int,
+    *,
+    filtered: bool,
+    levels: tuple[float, float] = LEVELS,
+    extra: ArrayLike | None = None,
 ) -> NoiseBand:
     r"""Return the band of isotropic skies with Gaussian noise, for l from 1 to lmax.
 
@@ -138,8 +213,12 @@ def noise_band(
         As for `noise_power`; where they depend on right ascension see `noise_covariances`.
     levels : tuple of float
         Probabilities below the two edges. Default: 2.5 and 97.5 %.
+    extra : array_like, shape (m, l, l'), optional
+        Covariances to add, such as `exposure_noise`.
     """
     covariances = noise_covariances(weight, variance, lmax, filtered=filtered)
+    if extra is not None:
+        covariances = covariances + np.asarray(extra, dtype=np.float64)[: lmax + 1, : lmax + 1, : lmax + 1]
     ell = np.arange(1, lmax + 1)
     edges = np.zeros((2, lmax))
     mean = np.zeros(lmax)
@@ -220,6 +299,15 @@ def pseudo_alm(delta_i: ArrayLike, weight: ArrayLike, lmax: int, *, filtered: bo
     if filtered:
         sky = subtract_ring_means(sky, seen)
     return np.asarray(hp.map2alm(w * sky, lmax=lmax, iter=0), dtype=np.complex128)
+
+
+def _legendre_rows(sin_dec: FloatArray, lmax: int) -> FloatArray:
+    """Orthonormal lambda_lm on rings, shape (m, l, n_ring), zero for l < m."""
+    rows = np.zeros((lmax + 1, lmax + 1, sin_dec.size))
+    for m in range(lmax + 1):
+        ell = np.arange(m, lmax + 1)
+        rows[m, m:] = sph_harm_y(ell[:, None], m, np.arccos(sin_dec), 0.0).real
+    return rows
 
 
 def _checked(weight: ArrayLike, variance: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -24,6 +24,7 @@ def pseudo_spectrum(
     lmax: int = 30,
     counts: ArrayLike | None = None,
     variance: ArrayLike | None = None,
+    extra_noise: ArrayLike | None = None,
     isotropic_band: bool = True,
     measurement: str = "",
 ) -> PowerSpectrum:
@@ -54,6 +55,8 @@ def pseudo_spectrum(
         Events of each pixel, expected or measured; the variance of a pixel is one over them.
     variance : array_like, shape (12 nside^2,), optional
         Variance of each pixel instead of counts, as of weighted events.
+    extra_noise : array_like, shape (m, l, l'), optional
+        Covariances of noise beside that of the pixels: `exposure_noise` for a map of the iterative likelihood.
     isotropic_band : bool
         Whether to compute the band of isotropic skies, which takes longer than all the rest.
     measurement : str
@@ -73,8 +76,8 @@ def pseudo_spectrum(
 
     Notes
     -----
-    Noise that the fit of exposure and acceptance adds is not in it: at mid latitudes the iterative method multiplies
-    the noise at l = 1, 2, 3 by about 5, 1.9 and 1.2 (see the covariance of `obsfit.reconstruct`).
+    The fit of the exposure adds noise at low l that counts know nothing of: at mid latitudes it multiplies the power at
+    l = 1, 2, 3 by about 5, 2 and 1.2. Give it as `extra_noise`.
     """
     if not 1 <= lmax <= 3 * sky_map.nside - 1:
         raise ValueError(f"lmax {lmax}: expected 1 to 3 nside - 1 = {3 * sky_map.nside - 1}")
@@ -84,8 +87,13 @@ def pseudo_spectrum(
     noise, low, high = np.full((3, lmax), np.nan)
     if pixel_variance is not None:
         noise = noise_power(w, pixel_variance, lmax, filtered=filter_m0)[1:]
+        if extra_noise is not None:
+            blocks = np.asarray(extra_noise, dtype=np.float64)
+            both_signs = np.where(np.arange(blocks.shape[0]) == 0, 1.0, 2.0)
+            added = np.einsum("m,mll->l", both_signs, blocks)[1 : lmax + 1]
+            noise = noise + added / (2.0 * np.arange(1, lmax + 1) + 1.0)
         if isotropic_band:
-            band = noise_band(w, pixel_variance, lmax, filtered=filter_m0)
+            band = noise_band(w, pixel_variance, lmax, filtered=filter_m0, extra=extra_noise)
             low, high = band.low, band.high
     unknown = np.full(lmax, np.nan)
     dec_min, dec_max = declination_limits(w)

@@ -195,11 +195,13 @@ def test_moments_of_a_fixed_sky_without_noise_are_its_power():
     assert not moments.covariance.any()
 
 
-def test_cross_power_of_a_map_with_its_opposite():
+@pytest.mark.parametrize("filtered", [True, False])
+def test_cross_power_of_a_map_with_its_opposite(filtered):
     rng = np.random.default_rng(2)
     values = rng.normal(size=N_PIX)
-    crosses = cross_spectra([sky(values, CAP), sky(-2 * values, CAP)], weights=[CAP, CAP], lmax=9)
-    record = pseudo_spectrum(sky(values, CAP), energy=1 * u.TeV, weight=CAP, lmax=9)
+    maps = [sky(values, CAP), sky(-2 * values, CAP)]
+    crosses = cross_spectra(maps, weights=[CAP, CAP], lmax=9, filter_m0=filtered)
+    record = pseudo_spectrum(sky(values, CAP), energy=1 * u.TeV, weight=CAP, lmax=9, filter_m0=filtered)
     np.testing.assert_allclose(crosses.c_ell[0, 1], -2 * record.c_ell, rtol=1e-12)
     np.testing.assert_allclose(crosses.c_ell[0, 0], record.c_ell, rtol=1e-12)
     np.testing.assert_array_equal(crosses.c_ell[0, 1], crosses.c_ell[1, 0])
