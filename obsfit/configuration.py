@@ -7,6 +7,7 @@ import difflib
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -48,6 +49,26 @@ def load_configuration(path: str | Path, kind: type[Settings]) -> Settings:
             f"schema is {raw.get('schema')!r}", path=path, expected=f"the first key to be schema = {SCHEMA}"
         )
     del raw["schema"]
+    return read_settings(raw, kind, path=path)
+
+
+def read_settings(raw: Mapping[str, Any], kind: type[Settings], *, path: str | Path | None = None) -> Settings:
+    """Return settings given as nested dictionaries and lists as an instance of the frozen dataclass `kind`.
+
+    Parameters
+    ----------
+    raw : mapping
+        The settings.
+    kind : type
+        Dataclass whose fields, nested dataclasses included, are the known keys.
+    path : str or Path, optional
+        File that they come from, for errors.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is an unknown key, or a value of the wrong kind.
+    """
     try:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
@@ -86,7 +107,7 @@ def read_quantity(text: str, kind: Literal["angle", "energy"], key: str) -> u.Qu
     return quantity
 
 
-def _explained(error: ValidationError, kind: type[Any], path: str | Path) -> ConfigurationError:
+def _explained(error: ValidationError, kind: type[Any], path: str | Path | None) -> ConfigurationError:
     first = error.errors(include_url=False)[0]
     *parents, last = [str(part) for part in first["loc"]] or [""]
     place = ".".join([*parents, last])
