@@ -138,9 +138,9 @@ def exposure_noise(reconstruction: MapReconstruction, weight: ArrayLike, lmax: i
               F_{dd'} = n_d\, \delta_{dd'} - \sum_r \hat A^d_r \hat A^{d'*}_r / S_r.
 
     For a single detector :math:`F = n (1 - \rho_m)` with the convergence factor :math:`\rho_m` of the plain iteration.
-    At latitude 19 degrees and a zenith cut of 50 degrees the noise power at l = 1, 2, 3 is about 5, 1.5 to 2
-    and 1.1 to 1.2 times that of counts alone, at a pole hardly more. Methods that do not fit the exposure in every time bin have other
-    noise, and lose some of the signal instead.
+    At latitude 19 degrees and a zenith cut of 50 degrees the noise power at l = 1, 2, 3 is about 5, 1.5 to 2 and 1.1 to
+    1.2 times that of counts alone, at a pole hardly more. Methods that do not fit the exposure in every time bin have
+    other noise, and lose some of the signal instead.
 
     Parameters
     ----------
