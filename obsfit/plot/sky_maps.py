@@ -10,11 +10,11 @@ import astropy.units as u
 import healpy as hp
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
@@ -112,41 +112,84 @@ def sky_map_figure(
     >>> figure.axes[1].get_xlabel()
     'relative intensity [$10^{-3}$]'
     """
-    values, label = _in_unit(_map(delta_i), unit, quantity)
     if projection not in _PROJECTIONS:
         raise ValueError(f"projection {projection!r}: expected one of {', '.join(_PROJECTIONS)}")
+    with styled():
+        if projection == "mollweide":
+            figure = new_figure(7.6, 5.4)
+            axes = figure.add_subplot(projection="mollweide")
+        else:
+            figure = new_figure(6.0, 7.0)
+            axes = figure.add_subplot()
+        draw_sky_map(
+            axes, delta_i, unit=unit, smoothing=smoothing, circles=circles, limits=limits, quantity=quantity,
+            centre=centre, shrink=0.7,
+        )  # fmt: skip
+        _legend(figure, axes.get_legend_handles_labels()[0], bool(np.isnan(_map(delta_i)).any()))
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def draw_sky_map(
+    axes: Axes,
+    delta_i: ArrayLike,
+    *,
+    unit: float | str = 1e-3,
+    smoothing: u.Quantity | None = None,
+    circles: Sequence[Circle] = (),
+    limits: tuple[float, float] | None = None,
+    quantity: str = "relative intensity",
+    centre: tuple[u.Quantity, u.Quantity] = (180.0 * u.deg, 0.0 * u.deg),
+    colour_bar: bool = True,
+    shrink: float = 0.9,
+    label_size: float = 9.0,
+) -> QuadMesh:
+    """Draw a map into axes of a figure of several panels and return its colours.
+
+    Axes made with ``projection="mollweide"`` hold the whole sky, plain ones the hemisphere about `centre`.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        Where to draw.
+    delta_i, unit, smoothing, circles, limits, quantity, centre
+        As for `sky_map_figure`.
+    colour_bar : bool
+        Whether to put a bar below the map; panels with equal limits may share one.
+    shrink : float
+        Length of the bar in parts of the width of the axes.
+    label_size : float
+        Size in points of the labels of the graticule.
+
+    Raises
+    ------
+    ValueError
+        If the map is none or empty, or limits, centre or unit make no sense.
+    """
+    projection = "mollweide" if axes.name == "mollweide" else "orthographic"
+    values, label = _in_unit(_map(delta_i), unit, quantity)
     middle = centre[0].to_value(u.rad), centre[1].to_value(u.rad)
     if not abs(middle[1]) <= 0.5 * np.pi or (projection == "mollweide" and middle[1] != 0.0):
         raise ValueError(f"centre {centre[0]}, {centre[1]}: expected a declination of 0 deg for a Mollweide map")
     if smoothing is not None:
         values = disc_average(values, smoothing)
     low, high = _limits(values, limits)
-    with styled():
-        if projection == "mollweide":
-            figure = new_figure(7.6, 5.4)
-            axes = figure.add_subplot(projection="mollweide")
-            image = _mollweide(axes, values, middle[0])
-        else:
-            figure = new_figure(6.0, 7.0)
-            axes = figure.add_subplot()
-            image = _orthographic(axes, values, middle)
-        image.set_clim(low, high)
-        entries = [_draw_circle(axes, circle, n, projection, middle) for n, circle in enumerate(circles)]
-        _legend(figure, [entry for entry in entries if entry is not None], bool(np.isnan(values).any()))
-        figure.suptitle(title, fontsize=12)
-        bar = figure.colorbar(
-            image,
-            ax=axes,
-            orientation="horizontal",
-            shrink=0.7,
-            aspect=32,
-            pad=0.04,
+    if projection == "mollweide":
+        image = _mollweide(axes, values, middle[0], label_size)
+    else:
+        image = _orthographic(axes, values, middle, label_size)
+    image.set_clim(low, high)
+    for n, circle in enumerate(circles):
+        _draw_circle(axes, circle, n, projection, middle)
+    if colour_bar:
+        bar = axes.figure.colorbar(
+            image, ax=axes, orientation="horizontal", shrink=shrink, aspect=32, pad=0.04,
             extend=_extend(values, low, high),
-        )
+        )  # fmt: skip
         bar.locator = MaxNLocator(7, steps=[1, 2, 5, 10])
         bar.update_ticks()
         bar.set_label(label)
-    return figure
+    return image
 
 
 def disc_average(values: ArrayLike, radius: u.Quantity) -> FloatArray:
@@ -220,7 +263,7 @@ def _sampled(values: FloatArray, ra: FloatArray, dec: FloatArray) -> FloatArray:
     return values[hp.ang2pix(hp.npix2nside(values.size), 0.5 * np.pi - dec, ra)]
 
 
-def _mollweide(axes: Axes, values: FloatArray, ra_middle: float) -> QuadMesh:
+def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: float) -> QuadMesh:
     # The axes' longitude grows to the right, right ascension to the left.
     longitude = np.linspace(-np.pi, np.pi, _COLUMNS + 1)
     latitude = np.linspace(-0.5 * np.pi, 0.5 * np.pi, _ROWS + 1)
@@ -237,18 +280,18 @@ def _mollweide(axes: Axes, values: FloatArray, ra_middle: float) -> QuadMesh:
     ticks = np.radians(np.arange(-120.0, 121.0, 60.0))
     axes.set_xticks(ticks)
     names = [f"{round(np.degrees(ra_middle - tick)) % 360}°" for tick in ticks]
-    for text in axes.set_xticklabels(names, fontsize=9):
+    for text in axes.set_xticklabels(names, fontsize=label_size):
         text.set_path_effects([HALO])
     axes.set_yticks(np.radians(_PARALLELS))
-    axes.set_yticklabels([_signed(dec) for dec in _PARALLELS], fontsize=9)
+    axes.set_yticklabels([_signed(dec) for dec in _PARALLELS], fontsize=label_size)
     rim = round(np.degrees(ra_middle) + 180.0) % 360
     for place, degrees, align in ((-0.985, rim or 360, "left"), (0.985, rim, "right")):
-        text = axes.text(place * np.pi, 0.0, f"RA {degrees}°", fontsize=9, ha=align, va="bottom")
+        text = axes.text(place * np.pi, 0.0, f"RA {degrees}°", fontsize=label_size, ha=align, va="bottom")
         text.set_path_effects([HALO])
     return image
 
 
-def _orthographic(axes: Axes, values: FloatArray, middle: tuple[float, float]) -> QuadMesh:
+def _orthographic(axes: Axes, values: FloatArray, middle: tuple[float, float], label_size: float) -> QuadMesh:
     edges = np.linspace(-1.0, 1.0, _COLUMNS + 1)
     x, y = np.meshgrid(*2 * [0.5 * (edges[1:] + edges[:-1])])
     inside = x**2 + y**2 <= 1.0
@@ -267,10 +310,11 @@ def _orthographic(axes: Axes, values: FloatArray, middle: tuple[float, float]) -
     axes.plot(np.cos(angle), np.sin(angle), color="0.2", linewidth=0.9)
     for degrees in _MERIDIANS:
         line = np.full(361, np.radians(degrees)), np.linspace(-0.5 * np.pi, 0.5 * np.pi, 361)
-        _graticule(axes, *line, middle, f"RA {degrees:.0f}°", 180 if abs(middle[1]) < np.radians(60.0) else None)
+        place = 180 if abs(middle[1]) < np.radians(60.0) else None
+        _graticule(axes, *line, middle, f"RA {degrees:.0f}°", place, label_size)
     for degrees in _PARALLELS:
         line = angle, np.full(angle.size, np.radians(degrees))
-        _graticule(axes, *line, middle, _signed(degrees), None)
+        _graticule(axes, *line, middle, _signed(degrees), None, label_size)
     axes.set_aspect("equal")
     axes.set_xlim(-1.03, 1.03)
     axes.set_ylim(-1.03, 1.03)
@@ -279,27 +323,27 @@ def _orthographic(axes: Axes, values: FloatArray, middle: tuple[float, float]) -
 
 
 def _graticule(
-    axes: Axes, ra: FloatArray, dec: FloatArray, middle: tuple[float, float], name: str, place: int | None
-) -> None:
+    axes: Axes, ra: FloatArray, dec: FloatArray, middle: tuple[float, float], name: str, place: int | None,
+    label_size: float,
+) -> None:  # fmt: skip
     x, y, ahead = _to_plane(ra, dec, middle)
     axes.plot(np.where(ahead, x, np.nan), np.where(ahead, y, np.nan), color="0.35", linewidth=0.5, alpha=0.6)
     # A label stands where the line is best seen: nearest to the middle of the disc, but not on it.
     depth = np.where(ahead, np.hypot(x, y), np.inf)
     at = place if place is not None else int(np.argmin(np.abs(depth - 0.72)))
     if ahead[at] and depth[at] < 0.97:
-        text = axes.text(x[at], y[at], name, fontsize=8.5, ha="center", va="center")
+        text = axes.text(x[at], y[at], name, fontsize=label_size - 0.5, ha="center", va="center")
         text.set_path_effects([HALO])
 
 
-def _draw_circle(
-    axes: Axes, circle: Circle, index: int, projection: str, middle: tuple[float, float]
-) -> Line2D | None:
+def _draw_circle(axes: Axes, circle: Circle, index: int, projection: str, middle: tuple[float, float]) -> None:
     ra, dec = _small_circle(circle)
     style: dict[str, Any] = {
         "color": COLOURS["black"],
         "linestyle": LINE_STYLES[index % len(LINE_STYLES)],
         "linewidth": 1.4,
         "path_effects": [HALO],
+        "label": circle.label or None,
     }
     if projection == "mollweide":
         x = _wrapped(middle[0] - ra)
@@ -309,11 +353,10 @@ def _draw_circle(
     else:
         across, up, ahead = _to_plane(ra, dec, middle)
         axes.plot(np.where(ahead, across, np.nan), np.where(ahead, up, np.nan), **style)
-    return Line2D([], [], label=circle.label, **style) if circle.label else None
 
 
-def _legend(figure: Figure, entries: list[Line2D], unseen: bool) -> None:
-    handles: list[Line2D | Patch] = list(entries)
+def _legend(figure: Figure, entries: Sequence[Artist], unseen: bool) -> None:
+    handles = list(entries)
     if unseen:
         handles.append(Patch(facecolor=UNSEEN_COLOUR, label="not observed"))
     if handles:
