@@ -177,7 +177,10 @@ def _open_parquet(path: Path) -> EventList:
     def reader(names: Sequence[str], rows: int) -> Iterator[Piece]:
         for name in names:
             if name in unusable:
-                raise ValueError(f"column {name!r} holds {schema.field(name).type}, not numbers or times")
+                raise DataFormatError(
+                    f"column {name!r} holds {schema.field(name).type}", path=path, column=name,
+                    expected="one number, time or text in each row",
+                )  # fmt: skip
         # Without a buffer, whole columns of a row group would be read at once.
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=rows, columns=list(names), use_threads=False):
@@ -337,7 +340,10 @@ def _open_fits(path: Path, table: str) -> EventList:
                 piece = {name: np.asarray(part.field(name)) for name in wanted}
                 for name, values in piece.items():
                     if values.ndim != 1:
-                        raise ValueError(f"column {name!r} has several values in a row")
+                        raise DataFormatError(
+                            f"column {name!r} holds arrays of shape {values.shape[1:]}", path=path, column=name,
+                            expected="one number or text in each row",
+                        )  # fmt: skip
                     piece[name] = values.astype(object) if values.dtype.kind in "SU" else _native(values)
                 yield piece
 

@@ -99,8 +99,6 @@ def read_events(
         If `columns` contradict the other arguments, energy bins overlap, or a file is given twice.
     """
     grid = grid if grid is not None else HourAngleGrid()
-    if n_sub < 1:
-        raise ConfigurationError(f"n_sub {n_sub}", expected="at least 1")
     stream = _Stream(_opened(paths, columns), columns, observatory, energy_edges, rows, progress)
     return _ring_counts(stream, grid, n_sub, _provenance(paths, stream))
 
@@ -510,6 +508,8 @@ def _weights(rows: Rows, column: str) -> FloatArray:
 def _ring_counts(
     stream: _Stream, grid: HourAngleGrid, n_sub: int, provenance: Callable[[], Provenance]
 ) -> list[RingCounts]:
+    if n_sub < 1:
+        raise ConfigurationError(f"n_sub {n_sub}", value=n_sub, expected="at least 1")
     n_bin, n_dec, n_time = len(stream.labels), grid.n_dec, grid.n_time
     shapes = ((n_bin, n_time), (n_bin, n_dec, n_time), (n_bin, n_dec, n_time), (n_bin, n_dec * n_sub))
     sums = tuple(np.zeros(shape) for shape in shapes)

@@ -145,6 +145,13 @@ def test_cuts_are_selections(events, written):
     assert found.provenance.meta["cut"] == N - len(part)
 
 
+def test_pieces_of_which_nothing_is_left_do_no_harm(events):
+    columns = EventColumns(time=TimeColumn("mjd", "mjd"), local=LOCAL, cuts=(Cut("energy", minimum=10.0),))
+    part = events.iloc[:300]
+    (found,) = count_events(part, columns, observatory=SITE, grid=GRID, rows=1)
+    same(sums(found), brute_force(*sides(part[part["energy"] >= 10])[0]))
+
+
 @pytest.mark.parametrize("rows", [1, 997, N, 10 * N])
 def test_the_size_of_pieces_changes_nothing(events, written, rows):
     part = events.iloc[:3000] if rows == 1 else events

@@ -221,7 +221,8 @@ def test_a_wrong_unit_of_energy_leaves_every_bin_empty(events, tmp_path):
     ("bins", "words"),
     [
         ((("1 TeV", "3 TeV"), ("2000 GeV", "5 TeV")), "1-3 TeV and 2-5 TeV overlap"),
-        ((("3 TeV", "1 TeV"),), "3 to 1 TeV"), ((("1", "3 TeV"),), "1"), ((("1 TeV", "3 m"),), "does not convert to TeV"),
+        ((("3 TeV", "1 TeV"),), "3 to 1 TeV"), ((("1", "3 TeV"),), "1"),
+        ((("1 TeV", "3 m"),), "does not convert to TeV"),
     ],
 )  # fmt: skip
 def test_bad_energy_bins_are_refused(bins, words):
@@ -243,6 +244,12 @@ def test_energy_bins_given_twice_or_without_a_column_are_refused(events):
     columns = replace(COLUMNS, energy=EnergyColumn("energy", "TeV", bins=(("1 TeV", "2 TeV"),)))
     with pytest.raises(ConfigurationError, match="given twice"):
         count_events(events, columns, observatory=SITE, energy_edges=edges)
+
+
+@pytest.mark.parametrize("options", [{"n_sub": 0}, {"rows": 0}])
+def test_bad_sizes_are_refused(events, options):
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        count_events(events, COLUMNS, observatory=SITE, grid=GRID, **options)
 
 
 def test_a_file_given_twice_is_refused(events, tmp_path):

@@ -1,6 +1,7 @@
 """Four formats of one list, and what is wrong with damaged ones."""
 
 import gzip
+import sys
 from dataclasses import replace
 
 import astropy.units as u
@@ -13,7 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 from pyarrow import parquet
 
-from obsfit.errors import DataFormatError
+from obsfit.errors import ConfigurationError, DataFormatError
 from obsfit.ingest.event_columns import EnergyColumn, EventColumns, LocalColumns, TimeColumn
 from obsfit.ingest.event_files import open_list, table_list
 from obsfit.ingest.events import read_events
@@ -256,5 +257,18 @@ def test_a_truncated_gzip_is_refused(events, tmp_path):
 
 def test_parquet_columns_that_are_no_numbers_are_refused(tmp_path):
     parquet.write_table(pa.table({"a": [[1, 2], [3]]}), tmp_path / "list.parquet")
-    with pytest.raises(DataFormatError, match="not numbers or times"):
+    with pytest.raises(DataFormatError, match="column 'a' holds list"):
         list(open_list(tmp_path / "list.parquet").pieces(("a",), 5))
+
+
+def test_fits_columns_of_arrays_are_refused(tmp_path):
+    Table({"a": np.ones((5, 2))}).write(tmp_path / "list.fits", format="fits")
+    with pytest.raises(DataFormatError, match="column 'a' holds arrays"):
+        list(open_list(tmp_path / "list.fits").pieces(("a",), 5))
+
+
+def test_without_pyarrow_the_way_to_install_it_is_told(events, tmp_path, monkeypatch):
+    events.to_parquet(tmp_path / "list.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigurationError, match="pip install"):
+        open_list(tmp_path / "list.parquet")
