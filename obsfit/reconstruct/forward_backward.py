@@ -40,6 +40,7 @@ FloatArray = NDArray[np.float64]
 
 METHOD = "forward-backward"
 REASON = "sums over time and pixels do not keep pairs of pixels apart in time"
+# A band is left out if a harmonic has less than the inverse of this share of its information.
 LARGEST_CONDITION = 1e8
 
 
@@ -248,7 +249,9 @@ def _fit_bands(event_map: EventMap, settings: ForwardBackward) -> tuple[ForwardB
     spreads = (membership @ (np.moveaxis(spread, 2, 0) * scaled).reshape(-1, size**2)).reshape(-1, size, size)
     scores = membership @ score.T
 
-    good = np.linalg.cond(normals) < LARGEST_CONDITION
+    # Against the sums before the constants went: a single time leaves nothing but rounding.
+    before = membership @ np.einsum("iip,iip->p", second, np.moveaxis(scaled, 0, 2))
+    good = np.linalg.eigvalsh(normals)[:, 0] > before / LARGEST_CONDITION
     if not good.any():
         raise ObsfitError(
             f"{event_map.detector}: no declination band in which {n_fit} harmonics can be told apart",

@@ -244,12 +244,12 @@ def _lengths(n_events: int | None, weights: ArrayLike | None) -> tuple[FloatArra
 def _series(resultant: float, radius: float, values: FloatArray, counts: NDArray[np.int64]) -> float:
     """P(R < resultant) by the Fourier-Bessel series on a disc of the given radius."""
     # The characteristic function is Gaussian for many vectors, but falls off as t^(-n/2) for few.
-    block = int(np.clip(4_000_000 // values.size, 4, 1024))
-    zeros = _zeros(block if values.size > 4000 else MOST_TERMS)
-    total = 0.0
-    for start in range(0, MOST_TERMS, block):
+    largest = int(np.clip(4_000_000 // values.size, 4, 1024))
+    total, start, block = 0.0, 0, min(32, largest)
+    zeros = _zeros(256)
+    while start < MOST_TERMS:
         if start + block > zeros.size:
-            zeros = _zeros(start + block)
+            zeros = _zeros(MOST_TERMS)
         j = zeros[start : start + block]
         factors = j0(np.outer(j / radius, values))
         characteristic = np.prod(factors if np.all(counts == 1) else factors**counts, axis=1)
@@ -257,6 +257,7 @@ def _series(resultant: float, radius: float, values: FloatArray, counts: NDArray
         total += float(terms.sum())
         if np.abs(terms).sum() < 1e-16:
             break
+        start, block = start + block, min(2 * block, largest)
     return float(2.0 * resultant / radius * total)
 
 
