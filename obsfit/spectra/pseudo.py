@@ -36,8 +36,8 @@ def pseudo_spectrum(
     Eqs. (29) to (31) of AM17, with M of `obsfit.sky.coupling.power_coupling`. It is not divided by the sky fraction,
     its noise is not subtracted, and it still carries the window of any smoothing of the map.
 
-    The record knows its band, filter and noise, but not its weight: `obsfit.operator_for` folds models into it as into a
-    map of unit weight in that band. For any other weight use `obsfit.spectra.covariance.spectrum_operator` with
+    The record knows its band, filter and noise, but not its weight: `obsfit.operator_for` folds models into it as into
+    a map of unit weight in that band. For any other weight use `obsfit.spectra.covariance.spectrum_operator` with
     `obsfit.spectra.windows.map_coupling`. `obsfit.spectra.decoupling` inverts M where that is possible.
 
     Parameters
