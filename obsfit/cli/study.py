@@ -1,4 +1,4 @@
-"""The command ``obsfit study``: the coverage of a fit's intervals over mock universes."""
+"""The command ``obsfit study``: coverage of fits over mock universes, and systematics of reconstructions."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def study(
     With kind = "universes", the fit may have several data sets ([[fit.data]]), seen on one sky, and its joint
     likelihood stands beside the product of likelihoods that each assume a sky of their own; the verdict is that of
     the joint one.
+
+    With kind = "systematics", mock skies are observed by mock observatories and reconstructed by several methods, and
+    bias, scatter, coverage and null tests of dipole, multipoles and power are written to the output folder as tables
+    and plots; analyses/systematics has examples.
     """
     import os
     import sys
@@ -59,8 +63,11 @@ def study(
         "base": configuration.parent, "workers": workers, "scheduler": scheduler or None,
         "progress": sys.stderr.isatty(),
     }  # fmt: skip
+    if (kind := _kind(configuration)) == "systematics":
+        _systematics(configuration, as_json, how)
+        return
     settings: CoverageConfiguration | UniverseConfiguration
-    if _kind(configuration) == "universes":
+    if kind == "universes":
         settings = load_configuration(configuration, UniverseConfiguration)
         table = run_universes(settings, **how)
         passed = is_calibrated(table[table["analysis"] == "joint"])
@@ -81,6 +88,25 @@ def study(
         typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
     if not passed:
         raise typer.Exit(4)
+
+
+def _systematics(configuration: Path, as_json: bool, how: dict[str, Any]) -> None:
+    from obsfit.configuration import load_configuration
+    from obsfit.plot.systematics import write_summary
+    from obsfit.study.systematics import SystematicsConfiguration, run_systematics
+
+    settings = load_configuration(configuration, SystematicsConfiguration)
+    summary = run_systematics(settings, **how)
+    told = {"seed": settings.seed, "realisations": settings.realisations, "skies": settings.skies}
+    write_summary(summary, configuration.parent / settings.output, settings=told)
+    if as_json:
+        tables = ("numbers", "nulls", "covariances", "refusals")
+        typer.echo(json.dumps({"schema": 1} | {name: json_rows(getattr(summary, name)) for name in tables}))
+        return
+    dipoles = summary.numbers[[name in ("A_1", "alpha_1") for name in summary.numbers["number"]]]
+    for table in (dipoles, summary.nulls, summary.covariances, summary.refusals):
+        if len(table):
+            typer.echo("\n".join(table.pformat(max_lines=-1, max_width=-1)))
 
 
 def _kind(path: Path) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from obsfit.plot.style import COLOURS, new_figure, series_style
+from obsfit.plot.products import write_table
+from obsfit.plot.style import COLOURS, new_figure, save, series_style, styled
+from obsfit.study.summaries import Summary
 
 FloatArray = NDArray[np.float64]
 
@@ -47,7 +52,7 @@ def dipole_against(numbers: Table, scan: str) -> Figure:
             axes.plot(place, predicted, linestyle=style["linestyle"], color=style["color"], linewidth=0.9)
         axes.set_ylabel(label)
     _name_values(lower, values, scan)
-    upper.set_title(f"{scan}: markers found, lines predicted by the operators")
+    upper.set_title(f"{scan}: markers found, lines predicted", fontsize=10.0, loc="left")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper", fontsize=7.5)
     return figure
 
@@ -75,6 +80,35 @@ def coverage_against(numbers: Table, scan: str) -> Figure:
     _name_values(lower, values, scan)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper", fontsize=7.5)
     return figure
+
+
+def write_summary(summary: Summary, folder: str | Path, *, settings: Mapping[str, object] | None = None) -> None:
+    """Write the tables of a study, and a plot or two of each of its scans, into a folder.
+
+    Parameters
+    ----------
+    summary : Summary
+        What the study found.
+    folder : str or Path
+        Gets numbers.ecsv, nulls.ecsv, covariances.ecsv and refusals.ecsv, and for each scan dipole-NAME and, if there
+        are realisations, coverage-NAME as PNG and SVG.
+    settings : mapping, optional
+        Choices to be told in the tables.
+    """
+    folder = Path(folder)
+    for name, description in (
+        ("numbers", "What each method found, beside the truth and the prediction of its operator"),
+        ("nulls", "Null tests"),
+        ("covariances", "Likelihood-ratio tests of claimed covariances"),
+        ("refusals", "Where methods refused"),
+    ):
+        write_table(getattr(summary, name), folder / f"{name}.ecsv", description=description, settings=settings)
+    with styled():
+        for scan in _order(summary.numbers["scan"]):
+            stem = "".join(letter if letter.isalnum() else "-" for letter in scan)
+            save(dipole_against(summary.numbers, scan), folder / f"dipole-{stem}")
+            if np.any(np.asarray(summary.numbers["mocks"]) > 1):
+                save(coverage_against(summary.numbers, scan), folder / f"coverage-{stem}")
 
 
 def _order(column: object) -> list[str]:

@@ -177,7 +177,7 @@ def number_rows(outcome: MethodOutcome) -> Iterator[dict[str, Any]]:
         if len(outcome.found) > 1:
             pairs = [of(x, c) for x, c in zip(outcome.found, outcome.covariance, strict=True)]
             found, claimed = np.array(pairs).T
-            off = _difference(found, predicted[outcome.sky], turn)
+            off = _together(_difference(found, predicted[outcome.sky], turn), turn)
             wrong = _difference(found, truth[outcome.sky], turn)
             scatter = float(off.std(ddof=1))
             row |= {
@@ -307,6 +307,14 @@ def _difference(a: FloatArray, b: FloatArray, turn: float) -> FloatArray:
     if np.isinf(turn):
         return np.asarray(a - b)
     return np.asarray((a - b + 0.5 * turn) % turn - 0.5 * turn)
+
+
+def _together(differences: FloatArray, turn: float) -> FloatArray:
+    """Differences within half a turn of their mean direction, so that those about half a turn are not torn apart."""
+    if np.isinf(turn):
+        return differences
+    middle = np.angle(np.mean(np.exp(2j * np.pi * differences / turn))) * turn / (2.0 * np.pi)
+    return np.asarray(middle + _difference(differences, np.full_like(differences, middle), turn))
 
 
 def _mean(values: FloatArray, turn: float) -> float:
