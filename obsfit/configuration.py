@@ -19,7 +19,7 @@ from obsfit.errors import ConfigurationError
 SCHEMA = 1
 FORBID: ConfigDict = {"extra": "forbid"}
 """The `__pydantic_config__` of every dataclass of settings: an unknown key is an error."""
-EXAMPLES = {"angle": u.Quantity("-20 deg"), "energy": u.Quantity("10 TeV")}
+EXAMPLES = {"angle": u.Quantity("-20 deg"), "energy": u.Quantity("10 TeV"), "rigidity": u.Quantity("10 TV")}
 Settings = TypeVar("Settings")
 
 
@@ -75,7 +75,7 @@ def read_settings(raw: Mapping[str, Any], kind: type[Settings], *, path: str | P
         raise _explained(error, kind, path) from None
 
 
-def read_quantity(text: str, kind: Literal["angle", "energy"], key: str) -> u.Quantity:
+def read_quantity(text: str, kind: Literal["angle", "energy", "rigidity"], key: str) -> u.Quantity:
     """Return the quantity that a configuration gives as text.
 
     Parameters
@@ -125,12 +125,26 @@ def _explained(error: ValidationError, kind: type[Any], path: str | Path | None)
 
 
 def _known_keys(kind: type[Any], parents: list[str]) -> list[str]:
+    hints: list[Any] = [kind]
     for parent in parents:
-        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-        found = hints.get(parent)
-        options = typing.get_args(found) if isinstance(found, types.UnionType) else (found,)
-        nested = [option for option in options if dataclasses.is_dataclass(option)]
-        if not nested:
-            return []
-        kind = typing.cast(type[Any], nested[0])
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        hints = [inner for hint in hints for option in _alternatives(hint) for inner in _inside(option, parent)]
+    found = [option for hint in hints for option in _alternatives(hint) if dataclasses.is_dataclass(option)]
+    return list(dict.fromkeys(field.name for one in found for field in dataclasses.fields(one)))
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types that a hint allows."""
+    return list(typing.get_args(hint)) if isinstance(hint, types.UnionType) else [hint]
+
+
+def _inside(hint: Any, step: str) -> list[Any]:
+    """Hints one step further into nested settings: a field, an element, an entry, or the name of an alternative."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list):
+        return [inner[0]] if step.isdigit() else [hint]
+    if origin is dict:
+        return [inner[1]]
+    if not dataclasses.is_dataclass(hint):
+        return []
+    hints = typing.get_type_hints(hint)
+    return [hints[step]] if step in hints else [hint] if step == getattr(hint, "__name__", "") else []

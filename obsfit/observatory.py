@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 
 from obsfit import _tables
+from obsfit.configuration import FORBID, read_quantity
 from obsfit.errors import ConfigurationError
 
 _FILE = "observatories.ecsv"
@@ -90,6 +91,52 @@ class Observatory:
     def declination_band(self) -> tuple[u.Quantity, u.Quantity]:
         """Smallest and largest declination that pass within the zenith cut, clipped at the poles."""
         return declination_band(self.latitude, self.zenith_max)
+
+
+@dataclass(frozen=True)
+class SiteSettings:
+    """Where a detector stands, as configurations say it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the detector; that of a known observatory if no latitude is given.
+    latitude, longitude, zenith_max : str
+        Site and zenith cut, angles such as "19 deg". Empty: those of the observatory of this name. With a latitude, the
+        zenith cut is needed, and the longitude is 0 deg if it is not given.
+    """
+
+    __pydantic_config__ = FORBID
+
+    name: str
+    latitude: str = ""
+    longitude: str = ""
+    zenith_max: str = ""
+
+    @property
+    def observatory(self) -> Observatory:
+        """Site and zenith cut.
+
+        Raises
+        ------
+        ConfigurationError
+            If no observatory has this name, an angle is none or out of range, or the zenith cut is not known.
+        """
+        given = {
+            key: read_quantity(getattr(self, key), "angle", f"{key} of {self.name}")
+            for key in ("latitude", "longitude", "zenith_max")
+            if getattr(self, key)
+        }
+        if "latitude" in given and "zenith_max" not in given:
+            raise ConfigurationError(f"{self.name}: no zenith_max", expected="a zenith cut beside the latitude")
+        try:
+            if "latitude" in given:
+                return Observatory(
+                    self.name, given["latitude"], given.get("longitude", 0.0 * u.deg), given["zenith_max"]
+                )
+            return replace(Observatory.named(self.name, zenith_max=given.get("zenith_max")), **given)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
 
 
 def observatory_names() -> tuple[str, ...]:
