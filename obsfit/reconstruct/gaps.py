@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from obsfit.errors import ObsfitError
 from obsfit.reconstruct._ring_solver import RingSystem, from_waves, to_waves
@@ -20,6 +19,7 @@ LEAST_INFORMATION = 1e-6
 # A time bin with less than this share of the mean belongs to a gap; so many gaps of a detector are examined.
 EMPTY = 1e-3
 MOST_GAPS = 6
+DEPENDENT = 1e-10
 
 
 class HiddenGradientError(ObsfitError):
@@ -69,6 +69,10 @@ def refuse_hidden_gradients(counts: Sequence[RingCounts]) -> None:
     changes no expected count: every solver would stop somewhere else. The same holds for the levels of stretches of
     time that see disjoint parts of the sky. Each stretch of time between gaps is therefore given a level and a slope
     of ln N, and the Fisher information on these is compared with what it would be if sky and acceptance were known.
+    For one detector all of it is gone once the gap is as long as the field of view is wide, less one bin.
+
+    Not looked for is a ring whose seen cells fall into parts that no hour angle and no other detector joins, while
+    other rings settle the exposure: its parts keep the relative level of an isotropic sky.
 
     Parameters
     ----------
@@ -114,8 +118,13 @@ def weakest_gradient(system: RingSystem) -> tuple[float, FloatArray] | None:
         return None
     changes = np.array(basis)
     known = np.einsum("pdt,qdt,dt->pq", changes, changes, system.per_time)
-    values, vectors = eigh(known - _explained(system, changes), known)
-    return max(float(values[0]), 0.0), np.einsum("p,pdt->dt", vectors[:, 0], changes)
+    scale = 1.0 / np.sqrt(np.diag(known))
+    sizes, directions = np.linalg.eigh(known * np.outer(scale, scale))
+    # In a stretch with one bin that is not empty, level and slope are the same.
+    independent = sizes > DEPENDENT
+    frame = scale[:, None] * directions[:, independent] / np.sqrt(sizes[independent])
+    values, vectors = np.linalg.eigh(frame.T @ (known - _explained(system, changes)) @ frame)
+    return max(float(values[0]), 0.0), np.einsum("p,pdt->dt", frame @ vectors[:, 0], changes)
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

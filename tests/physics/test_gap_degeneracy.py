@@ -182,6 +182,15 @@ def test_some_stray_events_in_a_gap_do_not_close_it():
         refuse([isotropic(1e12 * exposure, zenith_field(64, 360, 19, 57), "HAWC")])
 
 
+def test_many_gaps_with_single_bins_between_them():
+    """More gaps than are examined, and stretches that hold one live bin among empty ones."""
+    exposure = np.zeros(48)
+    exposure[[0, 1, 5, 12, 14, 20, 26, 27, 30, 33, 39, 45]] = 1.0
+    refuse([isotropic(1e6 * exposure, zenith_field(16, 48, 19, 57), "sparse")])
+    with pytest.raises(HiddenGradientError, match="sparse"):
+        refuse([isotropic(1e6 * exposure, zenith_field(16, 48, 19, 12), "sparse")])
+
+
 def test_the_detector_with_the_gap_is_the_one_that_is_named():
     whole = isotropic(1e6 * live(360), zenith_field(64, 360, 70, 20), "North")
     hawc = isotropic(1e6 * live(360, (10, 200)), zenith_field(64, 360, -19, 25), "South")
