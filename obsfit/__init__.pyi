@@ -1,6 +1,9 @@
 from obsfit import errors as errors
+from obsfit import mock as mock
 from obsfit import plot as plot
+from obsfit import reconstruct as reconstruct
 from obsfit import sky as sky
+from obsfit import spectra as spectra
 from obsfit.composition import add_models as add_models
 from obsfit.infer.emcee_runner import run_emcee as run_emcee
 from obsfit.infer.likelihood import Likelihood as Likelihood
@@ -11,14 +14,34 @@ from obsfit.ingest.catalogue import load_dipoles as load_dipoles
 from obsfit.ingest.catalogue import load_projection as load_projection
 from obsfit.ingest.catalogue import load_spectra as load_spectra
 from obsfit.ingest.catalogue import load_spectrum as load_spectrum
+from obsfit.ingest.event_columns import EventColumns as EventColumns
+from obsfit.ingest.events import read_event_map as read_event_map
+from obsfit.ingest.events import read_events as read_events
+from obsfit.ingest.maps import load_map as load_map
+from obsfit.ingest.record_files import read_record as read_record
+from obsfit.ingest.record_files import write_record as write_record
 from obsfit.observatory import Observatory as Observatory
 from obsfit.operators import operator_for as operator_for
 from obsfit.parameters import Parameter as Parameter
 from obsfit.plugins import available_models as available_models
 from obsfit.plugins import load_model as load_model
+from obsfit.reconstruct import DirectIntegration as DirectIntegration
+from obsfit.reconstruct import EastWest as EastWest
+from obsfit.reconstruct import ForwardBackward as ForwardBackward
+from obsfit.reconstruct import IterativeLikelihood as IterativeLikelihood
+from obsfit.reconstruct import LowMultipoleLikelihood as LowMultipoleLikelihood
+from obsfit.reconstruct import Rayleigh as Rayleigh
+from obsfit.reconstruct import RightAscensionProjection as RightAscensionProjection
+from obsfit.reconstruct import TimeScrambling as TimeScrambling
 from obsfit.records import DipoleMeasurements as DipoleMeasurements
+from obsfit.records import EventMap as EventMap
+from obsfit.records import HealpixLocalGrid as HealpixLocalGrid
+from obsfit.records import HourAngleGrid as HourAngleGrid
 from obsfit.records import PowerSpectrum as PowerSpectrum
+from obsfit.records import RingCounts as RingCounts
+from obsfit.records import SkyMap as SkyMap
 from obsfit.records import TrueSky as TrueSky
+from obsfit.spectra import pseudo_spectrum as pseudo_spectrum
 
 __all__: list[str]
 __version__: str
