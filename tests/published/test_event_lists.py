@@ -189,7 +189,7 @@ def test_auger_azimuths_follow_from_time_and_equatorial_directions(auger):
     """From East towards North, within 0.4 deg (measured 0.36, rms 0.12).
 
     Angles are rounded at 0.1 deg, and over an array 60 km wide the vertical turns by 0.3 deg. The azimuths of inclined
-    events, from 60 deg on, are 0.6 deg off in the median and left out: they come from another reconstruction.
+    events, from 60 deg on, are 0.6 deg off in the median and left out: why, the list does not say.
     """
     ra, dec, azimuth, _, utc = auger
     difference, vertical = auger_azimuth_difference(ra, dec, azimuth, utc / 86400 + 40587)
