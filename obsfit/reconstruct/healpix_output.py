@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
 from obsfit.errors import ConfigurationError, ObsfitError
-from obsfit.records._checks import store
+from obsfit.records.count_map import CountMap
 from obsfit.records.provenance import Provenance
 from obsfit.records.reconstruction import MapReconstruction
 from obsfit.records.sky_map import SkyMap
@@ -26,65 +24,6 @@ _PARTS = 4
 """A pixel is cut into _PARTS x _PARTS parts for the mean of the exposure over it."""
 _MIRRORED = 4
 """Bands that are continued across a pole, enough for a cubic spline not to feel its end."""
-
-
-@dataclass(frozen=True)
-class CountedMap:
-    """Events on HEALPix pixels, and what an isotropic sky would have given.
-
-    Attributes
-    ----------
-    counts : ndarray, shape (12 nside^2,)
-        Number of events of each pixel, or sum of their weights, in RING order.
-    expected : ndarray, shape (12 nside^2,)
-        Expected events of an isotropic sky, normalised so that the relative intensity counts / expected has mean one
-        over the seen pixels of each ring; zero where unobserved.
-    provenance : Provenance
-        Origin of the events.
-    squared_weights : ndarray, shape (12 nside^2,), or None
-        Sum of squared weights; None where every weight is one.
-    """
-
-    counts: FloatArray
-    expected: FloatArray
-    provenance: Provenance
-    squared_weights: FloatArray | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("counts", "expected", "squared_weights"):
-            values = getattr(self, name)
-            if values is not None:
-                store(self, **{name: _checked_map(values, name)})
-        sizes = {np.size(v) for v in (self.counts, self.expected, self.squared_weights) if v is not None}
-        if len(sizes) > 1:
-            raise ValueError(f"counts, expected and squared_weights of sizes {sorted(sizes)}: expected one size")
-        if not np.any(self.seen):
-            raise ObsfitError("the map has no exposure anywhere", expected="a field of view")
-
-    @property
-    def nside(self) -> int:
-        """HEALPix resolution parameter."""
-        return int(hp.npix2nside(self.counts.size))
-
-    @property
-    def seen(self) -> BoolArray:
-        """Pixels in the field of view, shape (12 nside^2,)."""
-        return np.asarray(self.expected > 0.0, dtype=np.bool_)
-
-    @property
-    def sky_map(self) -> SkyMap:
-        """Relative intensity minus one, NaN outside the field of view."""
-        delta_i = np.full(self.counts.size, np.nan)
-        seen = self.seen
-        delta_i[seen] = self.counts[seen] / self.expected[seen] - 1.0
-        return SkyMap(delta_i, self.provenance)
-
-    @property
-    def variance(self) -> FloatArray:
-        """Variance of the relative intensity of each pixel without anisotropy, zero outside the field of view."""
-        squares = self.expected if self.squared_weights is None else self.squared_weights
-        square = self.expected**2
-        return np.divide(squares, square, out=np.zeros_like(square), where=square > 0.0)
 
 
 def interpolated_map(
@@ -199,8 +138,8 @@ def counted_map(
     *,
     squared_weights: ArrayLike | None = None,
     minimum_exposure: float = MINIMUM_EXPOSURE,
-) -> CountedMap:
-    """Return true event counts on HEALPix over the exposure that a reconstruction found.
+) -> CountMap:
+    """Return true event counts on HEALPix, and as background the exposure that a reconstruction found.
 
     Counts cannot be interpolated; exposure can, because it is smooth. The events are counted in pixels of equatorial
     coordinates, in the same frame and equinox as the reconstruction, and divided by `interpolated_exposure`. Then the
@@ -222,6 +161,8 @@ def counted_map(
     ------
     ObsfitError
         If the number of events differs from that of the reconstruction by more than 1e-6 of it.
+    ValueError
+        If the maps have no HEALPix length, or hold numbers that are negative or not finite.
     """
     events = _checked_map(counts, "counts")
     total = float(np.sum(reconstruction.counts))
@@ -231,29 +172,39 @@ def counted_map(
             expected="the same events",
             remedy="Count all events of the reconstruction, before any cut in declination.",
         )
-    nside = hp.npix2nside(events.size)
-    exposure = interpolated_exposure(reconstruction, nside)
-    seen = exposure >= minimum_exposure * exposure.max()
-    return replace(
-        calibrate_rings(
-            CountedMap(events, np.where(seen, exposure, 0.0), _provenance(reconstruction)),
-        ),
-        squared_weights=None if squared_weights is None else _checked_map(squared_weights, "squared_weights"),
-    )
+    exposure = interpolated_exposure(reconstruction, hp.npix2nside(events.size))
+    expected = calibrated_on_rings(events, np.where(exposure >= minimum_exposure * exposure.max(), exposure, 0.0))
+    outside = np.where(expected > 0.0, 0.0, np.nan)
+    squares = None if squared_weights is None else _checked_map(squared_weights, "squared_weights") + outside
+    return CountMap(events + outside, expected + outside, _provenance(reconstruction), squared_weights=squares)
 
 
-def calibrate_rings(counted: CountedMap) -> CountedMap:
-    """Return the map with its expectation scaled so that every ring has mean relative intensity one.
+def calibrated_on_rings(counts: FloatArray, expected: FloatArray) -> FloatArray:
+    """Return the expectation scaled so that counts / expected has mean one over the seen pixels of each ring.
 
     Parameters
     ----------
-    counted : CountedMap
-        Any. Rings that have no event in the field of view leave it.
+    counts, expected : ndarray, shape (12 nside^2,)
+        Events, and the expectation of an isotropic sky, zero outside the field of view.
+
+    Returns
+    -------
+    ndarray, shape (12 nside^2,)
+        Zero outside the field of view, and in rings without any event.
     """
-    seen = counted.seen
-    intensity = np.divide(counted.counts, counted.expected, out=np.zeros(counted.counts.size), where=seen)
-    means = ring_means(intensity, seen)[ring_of_pixels(counted.nside)]
-    return replace(counted, expected=np.where(seen, counted.expected * means, 0.0))
+    seen = expected > 0.0
+    intensity = np.divide(counts, expected, out=np.zeros(expected.size), where=seen)
+    return expected * ring_means(intensity, seen)[ring_of_pixels(hp.npix2nside(expected.size))]
+
+
+def pixel_variance(count_map: CountMap) -> FloatArray:
+    """Return the variance of the relative intensity of each pixel without anisotropy, shape (12 nside^2,).
+
+    The inverse of the background, or the sum of squared weights over its square; zero outside the field of view.
+    """
+    background = count_map.background
+    squares = background if count_map.squared_weights is None else count_map.squared_weights
+    return np.nan_to_num(squares / background**2)
 
 
 def _density(reconstruction: MapReconstruction) -> FloatArray:

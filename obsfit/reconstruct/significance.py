@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import astropy.units as u
 import healpy as hp
@@ -14,7 +14,8 @@ from scipy.stats import norm
 
 from obsfit.errors import ConfigurationError, ObsfitError
 from obsfit.reconstruct._disc_kernels import disc_share, disc_sums, prefix_sums
-from obsfit.reconstruct.healpix_output import CountedMap, calibrate_rings
+from obsfit.reconstruct.healpix_output import calibrated_on_rings
+from obsfit.records.count_map import CountMap
 from obsfit.sky.ring_means import subtract_ring_means
 from obsfit.sky.smoothing import gaussian_window
 from obsfit.statistics.li_ma import li_ma_significance, poisson_significance
@@ -181,14 +182,14 @@ class Search:
 
 
 def significance_map(
-    counted: CountedMap, *, smoothing: Smoothing, null_lmax: int = 0, alpha: float | None = None
+    count_map: CountMap, *, smoothing: Smoothing, null_lmax: int = 0, alpha: float | None = None
 ) -> SignificanceMap:
     r"""Return the significance of each place of a map of counts.
 
     Parameters
     ----------
-    counted : CountedMap
-        Counts and what an isotropic sky would have given.
+    count_map : CountMap
+        Counts, and as background what an isotropic sky would have given.
     smoothing : TopHat or Gaussian
         Counts are summed, not averaged: a sum of Poisson counts is one. Sums with unequal weights or kernels stand for
         an effective number of events, of the same relative variance.
@@ -223,10 +224,11 @@ def significance_map(
     left, so that isotropic skies have unit variance. Where almost nothing is left, a disc as wide as the multipoles
     themselves, there is nothing to be found.
     """
+    counted = _Counted.of(count_map)
     return _evaluated(counted, _Geometry.of(counted, smoothing, null_lmax, alpha))
 
 
-def low_multipoles(counted: CountedMap, lmax: int) -> ComplexArray:
+def low_multipoles(count_map: CountMap, lmax: int) -> ComplexArray:
     r"""Return a_lm with m > 0 up to lmax in healpy order, fitted to a map of counts; those with m = 0 are zero.
 
     Least squares of the relative intensity with the expected counts as weights. The mean of each ring inside the field
@@ -235,7 +237,7 @@ def low_multipoles(counted: CountedMap, lmax: int) -> ComplexArray:
 
     Parameters
     ----------
-    counted : CountedMap
+    count_map : CountMap
         The map.
     lmax : int
         Largest multipole; 0 returns a single zero.
@@ -245,11 +247,12 @@ def low_multipoles(counted: CountedMap, lmax: int) -> ComplexArray:
     ObsfitError
         If the normal matrix has a condition number above 1e8.
     """
+    counted = _Counted.of(count_map)
     return _fitted(counted, *_templates(counted, lmax), lmax)
 
 
 def search(
-    counted: CountedMap,
+    count_map: CountMap,
     *,
     smoothings: Sequence[Smoothing],
     null_lmax: int = 0,
@@ -262,7 +265,7 @@ def search(
 
     Parameters
     ----------
-    counted : CountedMap
+    count_map : CountMap
         The map.
     smoothings : sequence of TopHat or Gaussian
         All that were tried.
@@ -285,17 +288,23 @@ def search(
             f"{len(smoothings)} smoothings and {n_toys} toys", expected="at least one of each"
         )
     found = [
-        _largest(significance_map(counted, smoothing=s, null_lmax=null_lmax, alpha=alpha), deficits)
+        _largest(significance_map(count_map, smoothing=s, null_lmax=null_lmax, alpha=alpha), deficits)
         for s in smoothings
     ]
     best = int(np.argmax([value for value, _ in found]))
     value, pixel = found[best]
     toys = maximum_toys(
-        counted, smoothings=smoothings, null_lmax=null_lmax, alpha=alpha, deficits=deficits, n_toys=n_toys, rng=rng
+        count_map,
+        smoothings=smoothings,
+        null_lmax=null_lmax,
+        alpha=alpha,
+        deficits=deficits,
+        n_toys=n_toys,
+        rng=rng,
     )
     p_local = float(norm.sf(value)) * (2.0 if deficits else 1.0)
-    colatitude, right_ascension = hp.pix2ang(counted.nside, pixel)
-    n_places = len(smoothings) * int(np.count_nonzero(counted.seen))
+    colatitude, right_ascension = hp.pix2ang(count_map.nside, pixel)
+    n_places = len(smoothings) * int(np.count_nonzero(np.isfinite(count_map.background)))
     return Search(
         value,
         float(right_ascension),
@@ -309,7 +318,7 @@ def search(
 
 
 def maximum_toys(
-    counted: CountedMap,
+    count_map: CountMap,
     *,
     smoothings: Sequence[Smoothing],
     null_lmax: int = 0,
@@ -327,34 +336,61 @@ def maximum_toys(
 
     Parameters
     ----------
-    counted, smoothings, null_lmax, alpha, deficits, n_toys, rng
+    count_map, smoothings, null_lmax, alpha, deficits, n_toys, rng
         As for `search`.
     """
+    counted = _Counted.of(count_map)
     seen = counted.seen
     weight = np.ones(seen.size)
-    if counted.squared_weights is not None:
-        squares = np.where(seen, counted.squared_weights, 0.0)
-        mean = squares.sum() / counted.expected[seen].sum()
-        weight = np.divide(squares, counted.expected, out=np.full(seen.size, mean), where=seen & (squares > 0.0))
-    alm = low_multipoles(counted, null_lmax)
-    anisotropy = hp.alm2map(alm, counted.nside, lmax=null_lmax) if null_lmax else np.zeros(seen.size)
-    isotropic = np.where(seen, counted.expected / weight, 0.0)
-    null = isotropic * np.maximum(1.0 + anisotropy, 0.0)
+    if counted.squares is not None:
+        mean = counted.squares.sum() / counted.expected.sum()
+        weight = np.divide(
+            counted.squares, counted.expected, out=np.full(seen.size, mean), where=seen & (counted.squares > 0.0)
+        )
     geometries = [_Geometry.of(counted, s, null_lmax, alpha) for s in smoothings]
+    isotropic = counted.expected / weight
+    null = isotropic
+    if null_lmax:
+        anisotropy = hp.alm2map(low_multipoles(count_map, null_lmax), counted.nside, lmax=null_lmax)
+        null = isotropic * np.maximum(1.0 + anisotropy, 0.0)
     maxima = np.zeros(n_toys)
     for toy in range(n_toys):
         counts = weight * rng.poisson(null)
-        background = isotropic if not alpha else alpha * rng.poisson(isotropic / alpha)
-        drawn = replace(
-            counted,
-            counts=counts,
-            expected=weight * background,
-            squared_weights=None if counted.squared_weights is None else weight * counts,
-        )
+        expected = weight * (isotropic if not alpha else alpha * rng.poisson(isotropic / alpha))
         if alpha is None:
-            drawn = calibrate_rings(drawn)
+            expected = calibrated_on_rings(counts, expected)
+        drawn = _Counted(counts, expected, None if counted.squares is None else weight * counts)
         maxima[toy] = max(_largest(_evaluated(drawn, geometry), deficits)[0] for geometry in geometries)
     return maxima
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The planes of a `CountMap`, zero outside the field of view."""
+
+    counts: FloatArray
+    expected: FloatArray
+    squares: FloatArray | None
+
+    @classmethod
+    def of(cls, count_map: CountMap) -> _Counted:
+        squares = count_map.squared_weights
+        found = cls(
+            np.nan_to_num(count_map.counts),
+            np.nan_to_num(count_map.background),
+            None if squares is None else np.nan_to_num(squares),
+        )
+        if not np.any(found.seen):
+            raise ObsfitError("the map has no exposure anywhere", expected="a field of view")
+        return found
+
+    @property
+    def nside(self) -> int:
+        return int(hp.npix2nside(self.counts.size))
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        return np.asarray(self.expected > 0.0, dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -374,7 +410,7 @@ class _Geometry:
     """Place of their a_lm in healpy order, one for each two templates."""
 
     @classmethod
-    def of(cls, counted: CountedMap, smoothing: Smoothing, null_lmax: int, alpha: float | None) -> _Geometry:
+    def of(cls, counted: _Counted, smoothing: Smoothing, null_lmax: int, alpha: float | None) -> _Geometry:
         if null_lmax < 0:
             raise ConfigurationError(f"null_lmax {null_lmax}", expected="0 or a positive multipole")
         if alpha is not None and not 0.0 <= alpha < np.inf:
@@ -392,14 +428,14 @@ class _Geometry:
         return cls(smoothing, null_lmax, alpha, share, kept, design, places)
 
 
-def _evaluated(counted: CountedMap, geometry: _Geometry) -> SignificanceMap:
+def _evaluated(counted: _Counted, geometry: _Geometry) -> SignificanceMap:
     smoothing, null_lmax, alpha = geometry.smoothing, geometry.null_lmax, geometry.alpha
     seen = counted.seen
     null_alm = _fitted(counted, geometry.design, geometry.places, null_lmax)
     null = counted.expected
     if null_lmax:
         null = null * (1.0 + hp.alm2map(null_alm, counted.nside, lmax=null_lmax))
-    squares = null if counted.squared_weights is None else np.where(seen, counted.squared_weights, 0.0)
+    squares = null if counted.squares is None else counted.squares
     background = np.where(seen, smoothing.sums(null), 1.0)
     # The difference is smoothed by itself: no accuracy of transforms is lost to its small size.
     excess = np.where(seen, smoothing.sums(np.where(seen, counted.counts, 0.0) - null), 0.0)
@@ -425,7 +461,7 @@ def _evaluated(counted: CountedMap, geometry: _Geometry) -> SignificanceMap:
     )
 
 
-def _templates(counted: CountedMap, lmax: int) -> tuple[FloatArray, list[int]]:
+def _templates(counted: _Counted, lmax: int) -> tuple[FloatArray, list[int]]:
     """Maps of Re and -Im of each 2 Y_lm, m > 0, without ring means, shape (2 n, npix), and the place of each a_lm."""
     seen = counted.seen
     colatitude, right_ascension = hp.pix2ang(counted.nside, np.arange(seen.size))
@@ -438,7 +474,7 @@ def _templates(counted: CountedMap, lmax: int) -> tuple[FloatArray, list[int]]:
     return np.array(rows).reshape(-1, seen.size), places
 
 
-def _fitted(counted: CountedMap, design: FloatArray, places: list[int], lmax: int) -> ComplexArray:
+def _fitted(counted: _Counted, design: FloatArray, places: list[int], lmax: int) -> ComplexArray:
     alm = np.zeros(hp.Alm.getsize(lmax), dtype=np.complex128)
     if places:
         seen = counted.seen
@@ -449,7 +485,7 @@ def _fitted(counted: CountedMap, design: FloatArray, places: list[int], lmax: in
     return alm
 
 
-def _normal_matrix(counted: CountedMap, design: FloatArray, lmax: int) -> FloatArray:
+def _normal_matrix(counted: _Counted, design: FloatArray, lmax: int) -> FloatArray:
     normal = (design * counted.expected) @ design.T
     condition = float(np.linalg.cond(normal))
     if not condition <= LARGEST_CONDITION:
@@ -475,7 +511,7 @@ def _ring_calibrated(on: FloatArray, expected: FloatArray, share: FloatArray) ->
     return np.where(apart, li_ma_significance(on, rest, part / (1.0 - part)), 0.0)
 
 
-def _ring_share(counted: CountedMap, smoothing: Smoothing) -> FloatArray:
+def _ring_share(counted: _Counted, smoothing: Smoothing) -> FloatArray:
     """Mean share that the disc about each pixel takes of its rings, weighted with its events."""
     rings = _rings(counted.expected.size)
     prefix = prefix_sums(counted.expected, *rings[:2])

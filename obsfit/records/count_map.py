@@ -31,6 +31,8 @@ class CountMap:
         Error of the relative intensity as published, NaN where it is not.
     local : ndarray, shape (12 nside^2,), or None
         Events about the zenith, all times together, as `HealpixLocalGrid` numbers them.
+    squared_weights : ndarray, shape (12 nside^2,), or None
+        Sum of squared weights, NaN where `counts` is; None where every weight is one.
     """
 
     counts: FloatArray
@@ -39,6 +41,7 @@ class CountMap:
     delta_i: FloatArray | None = None
     error: FloatArray | None = None
     local: FloatArray | None = None
+    squared_weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         counts = _plane(self.counts, "counts")
@@ -52,11 +55,20 @@ class CountMap:
         _refuse("counts", counts, counts < 0.0, "numbers that are not negative")
         _refuse("background", background, background <= 0.0, "positive numbers")
         store(self, counts=counts, background=background)
-        for name in ("delta_i", "error", "local"):
+        for name in ("delta_i", "error", "local", "squared_weights"):
             if getattr(self, name) is not None:
                 store(self, **{name: _plane(getattr(self, name), name, n_pixel)})
         if self.error is not None:
             _refuse("error", self.error, self.error < 0.0, "numbers that are not negative")
+        if self.squared_weights is not None:
+            _refuse(
+                "squared_weights",
+                self.squared_weights,
+                self.squared_weights < 0.0,
+                "numbers that are not negative",
+            )
+            if not np.array_equal(np.isnan(counts), np.isnan(self.squared_weights)):
+                raise ValueError("counts and squared_weights are not NaN in the same pixels")
         if self.local is not None:
             _refuse("local", self.local, ~(self.local >= 0.0), "numbers that are not negative, and no NaN")
 

@@ -8,12 +8,13 @@ from scipy.special import sph_harm_y
 
 from obsfit.errors import ConfigurationError, ObsfitError
 from obsfit.reconstruct.healpix_output import (
-    CountedMap,
-    calibrate_rings,
+    calibrated_on_rings,
     counted_map,
     interpolated_exposure,
     interpolated_map,
+    pixel_variance,
 )
+from obsfit.records.count_map import CountMap
 from obsfit.records.event_map import HourAngleGrid
 from obsfit.records.provenance import Provenance
 from obsfit.records.reconstruction import MapReconstruction, ObservationSpec
@@ -199,19 +200,20 @@ def test_counted_maps_are_right_but_for_ring_means(minimum):
     # The quadratures of rings and pixels agree to 1e-4 in total: the limits lie inside pixels.
     counts *= result.counts.sum() / counts.sum()
     found = counted_map(counts, result, minimum_exposure=minimum)
+    delta_i, seen = found.sky_map().delta_i, np.isfinite(found.background)
     truth = np.divide(counts, on_pixels(exposure), out=np.ones(counts.size), where=on_pixels(exposure) > 0)
     dec = np.pi / 2 - hp.pix2ang(nside, np.arange(counts.size))[0]
     edge = np.radians(2.0)
-    check = found.seen & (dec > LOW + edge) & (dec < HIGH - edge)
+    check = seen & (dec > LOW + edge) & (dec < HIGH - edge)
     ring = np.round(dec * 1e9)
-    for value in np.unique(ring[found.seen]):
-        row = found.seen & (ring == value)
-        assert found.sky_map.delta_i[row].mean() == pytest.approx(0.0, abs=1e-14)
+    for value in np.unique(ring[seen]):
+        row = seen & (ring == value)
+        assert delta_i[row].mean() == pytest.approx(0.0, abs=1e-14)
         truth[row] /= truth[row].mean()
-    assert np.std((found.sky_map.delta_i - truth + 1)[check]) < 3e-5
+    assert np.std((delta_i - truth + 1)[check]) < 3e-5
     assert check.sum() > 0.65 * counts.size
-    peak = found.expected.max()
-    assert found.expected[found.seen].min() > 0.9 * minimum * peak
+    peak = np.nanmax(found.background)
+    assert found.background[seen].min() > 0.9 * minimum * peak
 
 
 def test_counted_map_refuses_other_events():
@@ -239,13 +241,27 @@ def test_provenance_names_the_detectors_and_the_method():
 def test_rings_without_events_leave_the_map_and_weights_give_the_variance():
     counts, expected = np.full(48, 6.0), np.full(48, 2.0)
     counts[:4] = 0.0
-    found = calibrate_rings(CountedMap(counts, expected, Provenance("toy"), squared_weights=np.full(48, 12.0)))
-    assert not found.seen[:4].any()
-    np.testing.assert_allclose(found.expected[4:], 6.0)
-    np.testing.assert_allclose(found.variance[4:], 12.0 / 36.0)
-    assert not found.variance[:4].any()
-    assert np.all(np.isnan(found.sky_map.delta_i[:4]))
-    with pytest.raises(ObsfitError, match="no exposure anywhere"):
-        CountedMap(counts, np.zeros(48), Provenance("toy"))
-    with pytest.raises(ValueError, match="expected one size"):
-        CountedMap(counts, np.ones(12), Provenance("toy"))
+    found = calibrated_on_rings(counts, expected)
+    assert not found[:4].any()
+    np.testing.assert_allclose(found[4:], 6.0)
+    outside = np.where(found > 0, 0.0, np.nan)
+    plain = CountMap(counts + outside, found + outside, Provenance("toy"))
+    weighted = CountMap(
+        counts + outside, found + outside, Provenance("toy"), squared_weights=np.full(48, 12.0) + outside
+    )
+    np.testing.assert_allclose(pixel_variance(plain), np.r_[np.zeros(4), np.full(44, 1 / 6.0)])
+    np.testing.assert_allclose(pixel_variance(weighted), np.r_[np.zeros(4), np.full(44, 12.0 / 36.0)])
+    with pytest.raises(ValueError, match="not NaN in the same pixels"):
+        CountMap(counts + outside, found + outside, Provenance("toy"), squared_weights=np.full(48, 12.0))
+    with pytest.raises(ValueError, match="squared_weights: value -12"):
+        CountMap(counts, expected, Provenance("toy"), squared_weights=np.full(48, -12.0))
+
+
+def test_squared_weights_are_carried_along():
+    result = reconstruct_exactly(random_alm() * 0, HourAngleGrid(64, 90), LOW, HIGH)
+    counts = interpolated_exposure(result, 16)
+    counts *= result.counts.sum() / counts.sum()
+    found = counted_map(counts, result, squared_weights=3 * counts)
+    seen = np.isfinite(found.counts)
+    np.testing.assert_allclose(found.squared_weights[seen], 3 * counts[seen])
+    np.testing.assert_allclose(pixel_variance(found)[seen], 3 / counts[seen], rtol=1e-9)
