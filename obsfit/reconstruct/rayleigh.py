@@ -297,14 +297,13 @@ class Rayleigh:
                     expected="one tuple for each detector",
                 )
             live = np.array(self.exposure[index], dtype=np.float64)
-        total, moments, squares, gain = (
+        total, moments, squares, gain, cosines = (
             _of_rings(record, self.harmonics, live)
             if isinstance(record, RingCounts)
             else _of_map(record, self.harmonics, live)
         )
         if not self.corrected:
-            edges, counts = declination_counts(record)
-            gain = gain / np.array([_mean_cosine(edges, counts, n) for n in range(1, self.harmonics + 1)])
+            gain = gain / cosines
         sums = moments / (total * gain)
         components = 2.0 * np.stack([sums.real, sums.imag], axis=-1)
         size = 2 * self.harmonics
@@ -338,11 +337,11 @@ def declination_counts(record: EventMap | RingCounts) -> tuple[FloatArray, Float
     return edges, counts
 
 
-Sums = tuple[float, ComplexArray, ComplexArray, FloatArray]
+Sums = tuple[float, ComplexArray, ComplexArray, FloatArray, FloatArray]
 
 
 def _of_rings(record: RingCounts, harmonics: int, live: FloatArray | None) -> Sums:
-    """Sum of weights, sums of e^{in alpha}, sums of squared weights times e^{ik alpha}, gain of each harmonic."""
+    """Sums of weights, of e^{in alpha} and of squared weights times e^{ik alpha}; gains, and means of cos^n(dec)."""
     if live is not None:
         raise ConfigurationError(
             f"{record.detector}: sums over time do not know the exposure of each event",
@@ -352,7 +351,7 @@ def _of_rings(record: RingCounts, harmonics: int, live: FloatArray | None) -> Su
     alpha = record.grid.right_ascension_rad
     moments = record.per_sky.sum(axis=0) @ np.exp(1j * alpha[:, np.newaxis] * np.arange(1, harmonics + 1))
     squares = squared.sum(axis=0) @ np.exp(1j * alpha[:, np.newaxis] * np.arange(2 * harmonics + 1))
-    return record.total, moments, squares, _ring_gain(record.grid, record.per_cell.sum(axis=1), harmonics)
+    return record.total, moments, squares, *_ring_gain(record.grid, record.per_cell.sum(axis=1), harmonics)
 
 
 def _of_map(record: EventMap, harmonics: int, live: FloatArray | None) -> Sums:
@@ -363,28 +362,29 @@ def _of_map(record: EventMap, harmonics: int, live: FloatArray | None) -> Sums:
     grid = record.grid
     if isinstance(grid, HourAngleGrid):
         hour_angle = np.tile(grid.hour_angle_rad, grid.n_dec)
-        gain = _ring_gain(grid, per_pixel.reshape(grid.n_dec, -1).sum(axis=1), harmonics)
+        gain, cosines = _ring_gain(grid, per_pixel.reshape(grid.n_dec, -1).sum(axis=1), harmonics)
     else:
         dec, hours = sub_pixels(grid, np.arange(grid.n_pixel))
         middle = np.exp(1j * hours).mean(axis=1)
         hour_angle = np.angle(middle)
-        gain = np.zeros(harmonics)
+        gain, cosines = np.zeros((2, harmonics))
         for n in range(1, harmonics + 1):
             # What a profile cos^n(dec) cos(n alpha) of the sky gives in the pixels, which average over it.
             seen = (np.cos(dec) ** n * np.exp(-1j * n * hours)).mean(axis=1) * np.exp(1j * n * hour_angle)
             gain[n - 1] = per_pixel @ seen.real / per_pixel.sum() * np.sinc(n / record.n_time)
+            cosines[n - 1] = per_pixel @ (np.cos(dec) ** n).mean(axis=1) / per_pixel.sum()
     squared = record.counts if record.squared_weights is None else record.squared_weights
     order = np.arange(2 * harmonics + 1)
     local, time = np.exp(-1j * hour_angle[:, np.newaxis] * order), np.exp(1j * tau[:, np.newaxis] * order)
     moments = np.einsum("tn,tn->n", (record.counts @ local) * weight[:, np.newaxis], time)[1 : harmonics + 1]
     squares = np.einsum("tn,tn->n", (squared @ local) * weight[:, np.newaxis] ** 2, time)
-    return float(per_pixel.sum()), moments, squares, gain
+    return float(per_pixel.sum()), moments, squares, gain, cosines
 
 
-def _ring_gain(grid: HourAngleGrid, per_ring: FloatArray, harmonics: int) -> FloatArray:
+def _ring_gain(grid: HourAngleGrid, per_ring: FloatArray, harmonics: int) -> tuple[FloatArray, FloatArray]:
     orders = range(1, harmonics + 1)
     cosines = np.array([np.sum(per_ring * ring_mean_cosines(grid, n)) for n in orders]) / per_ring.sum()
-    return np.asarray(cosines * np.sinc(np.array(orders) / grid.n_time) ** 2)
+    return np.asarray(cosines * np.sinc(np.array(orders) / grid.n_time) ** 2), np.asarray(cosines)
 
 
 def _time_weights(live: FloatArray, record: EventMap) -> FloatArray:
@@ -398,10 +398,6 @@ def _time_weights(live: FloatArray, record: EventMap) -> FloatArray:
     used = live > 0.0
     weight = np.divide(1.0, live, out=np.zeros_like(live), where=used)
     return np.asarray(weight * per_time.sum() / (weight @ per_time))
-
-
-def _mean_cosine(edges: FloatArray, counts: FloatArray, harmonic: int) -> float:
-    return float(projection_row(edges, counts, harmonic, harmonic)[harmonic])
 
 
 def _like(values: ArrayLike | None, alpha: FloatArray, name: str, *, positive: bool) -> FloatArray:

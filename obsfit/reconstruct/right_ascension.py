@@ -138,7 +138,7 @@ class RightAscensionProjection:
         if self.map_method is not None:
             return self.project(self.map_method.reconstruct(events, rng=rng))
         rings = as_ring_counts(events)
-        made, variance = _ring_mean_map(rings)
+        made, variance = ring_mean_map(rings)
         functional, settings = self._functional(made)
         covariance = np.einsum("irk,rk,jrk->ij", functional, variance, functional)
         return self._result(made, functional, covariance, settings)
@@ -357,8 +357,8 @@ def antisidereal_systematic(
     return replace(sidereal, systematic=np.diag(np.repeat(0.5 * squares, 2)))
 
 
-def _ring_mean_map(rings: Sequence[RingCounts]) -> tuple[MapReconstruction, FloatArray]:
-    """Map of counts over the mean of their ring, and the variance of its cells."""
+def ring_mean_map(rings: Sequence[RingCounts]) -> tuple[MapReconstruction, FloatArray]:
+    """Return the map of counts over the mean of their ring, and the variance of its cells, (n_dec, n_time)."""
     counts = np.sum([r.per_sky for r in rings], axis=0)
     squares = np.sum([r.per_sky if r.squared is None else r.squared[2] for r in rings], axis=0)
     expected = np.broadcast_to(counts.mean(axis=1, keepdims=True), counts.shape)

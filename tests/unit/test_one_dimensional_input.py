@@ -203,6 +203,25 @@ def test_unseen_right_ascensions_are_left_out_of_the_fit():
     np.testing.assert_allclose(whole.intensity, 0.5 * (every[::2] + every[1::2]), atol=1e-4)
 
 
+def test_covariance_of_rayleigh_is_the_sum_over_events():
+    """Any exposure and squared weights, against the explicit sum of products over time bins and cells."""
+    rng = np.random.default_rng(6)
+    counts, squares = rng.uniform(0, 5, (2, 24, 12 * 24)) * np.linspace(0.0, 1.0, 24)[:, None] ** 2
+    events = EventMap(counts, GRID, "A", Provenance("A"), squares)
+    live = 1.0 + np.arange(24.0)
+    found = Rayleigh(harmonics=2, corrected=False, exposure=(tuple(live),)).reconstruct(events)
+    t, p = np.meshgrid(np.arange(24), np.arange(12 * 24), indexing="ij")
+    alpha = 2 * np.pi * (t - p % 24) / 24
+    window = np.repeat(np.sinc(np.array([1, 2]) / 24) ** 2, 2)
+    functions = np.array([np.cos(alpha), np.sin(alpha), np.cos(2 * alpha), np.sin(2 * alpha)])
+    weight = 1.0 / live[t]
+    total = np.sum(counts * weight)
+    expected = 2.0 / total * np.einsum("itp,tp->i", functions, counts * weight) / window
+    np.testing.assert_allclose(found.components.ravel(), expected, rtol=1e-10)
+    spread = 4.0 / total**2 * np.einsum("itp,tp,jtp->ij", functions, squares * weight**2, functions)
+    np.testing.assert_allclose(found.covariance, spread / np.outer(window, window), rtol=1e-10)
+
+
 def test_antisidereal_amplitude_becomes_a_systematic_covariance():
     found = antisidereal_systematic(result(), result("anti-sidereal", ((3e-4, 4e-4),)))
     np.testing.assert_allclose(found.systematic, 0.5 * 2.5e-7 * np.eye(2))
