@@ -33,6 +33,11 @@ COMMANDS = {
     "data": ("obsfit.cli.data", "app", "List, show and check the measurements at hand."),
     "models": ("obsfit.cli.models", "app", "List the installed models and show what one offers."),
     "mock": ("obsfit.cli.mock", "mock", "Make mock event maps and event lists."),
+    "reconstruct": (
+        "obsfit.cli.reconstruct",
+        "reconstruct",
+        "Reconstruct maps, multipoles and dipoles from events.",
+    ),
     "fit": ("obsfit.cli.fit", "fit", "Fit a model to measurements as a configuration file says."),
     "sky": ("obsfit.cli.sky", "sky", "Sample the one sky that the maps of several observatories show."),
     "study": ("obsfit.cli.study", "study", "Test a fit on mock universes: the coverage of its intervals."),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import astropy.units as u
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from obsfit.errors import DataFormatError
 from obsfit.ingest.provenance import provenance_of
 from obsfit.ingest.tables import ColumnReader, Sheet, positive, read_sheet, within
+from obsfit.provenance import atomic_write
 from obsfit.records.dipoles import METHODS, DipoleMeasurements
 
 FloatArray = NDArray[np.float64]
@@ -44,6 +49,45 @@ def read_dipoles(path: str | Path, *, label: str | None = None) -> DipoleMeasure
         Names every bad place found, see `obsfit.ingest.tables.ColumnReader`.
     """
     return dipoles_from_sheet(read_sheet(path, label=label))
+
+
+def write_dipoles(
+    path: str | Path,
+    record: DipoleMeasurements,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write dipoles as an ECSV file that `read_dipoles` reads, complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make.
+    record : DipoleMeasurements
+        The dipoles.
+    meta : mapping, optional
+        What else the file says: texts and lists of them.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is false.
+    """
+    angles = ("phase", "phase_error", "zenith_max", "dec_min", "dec_max")
+    columns: dict[str, Any] = {
+        "measurement": list(record.measurement), "observatory": list(record.observatory),
+        "method": list(record.method), "energy": record.energy_tev * u.TeV, "amplitude": record.amplitude,
+        "amplitude_error": record.amplitude_error, "limit": record.limit, "limit_level": record.limit_level,
+        "errors_usable": record.errors_usable,
+    }  # fmt: skip
+    columns |= {name: np.degrees(getattr(record, f"{name}_rad")) * u.deg for name in angles}
+    table = Table({name: columns[name] for name in COLUMNS if name in columns})
+    table.meta.update({"record": "dipoles", **(meta or {}), "rows": len(record)})
+    with atomic_write(path, overwrite=overwrite) as partial:
+        table.write(partial, format="ascii.ecsv")
 
 
 def dipoles_from_sheet(sheet: Sheet) -> DipoleMeasurements:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from obsfit.errors import ConfigurationError, DataFormatError
 from obsfit.ingest.provenance import provenance_of
 from obsfit.ingest.tables import ColumnReader, Sheet, positive, read_sheet, within
+from obsfit.provenance import atomic_write
 from obsfit.records.spectrum import KINDS, PowerSpectrum
 
 FloatArray = NDArray[np.float64]
@@ -68,6 +71,47 @@ def read_spectra(path: str | Path, *, label: str | None = None) -> tuple[Spectru
         Names every bad place found, see `obsfit.ingest.tables.ColumnReader`.
     """
     return spectra_from_sheet(read_sheet(path, label=label))
+
+
+def write_spectrum(
+    path: str | Path, spectrum: PowerSpectrum, *, meta: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Write one spectrum as an ECSV file that `read_spectra` reads, complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make.
+    spectrum : PowerSpectrum
+        The spectrum.
+    meta : mapping, optional
+        What else the file says: texts and lists of them.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is false.
+    """
+    columns = {"ell": spectrum.ell, "c_ell": spectrum.c_ell, "noise": spectrum.noise,
+               "window_power": spectrum.window_power}  # fmt: skip
+    for name in ("error_low", "error_high", "isotropic_low", "isotropic_high"):
+        if np.any(np.isfinite(getattr(spectrum, name))):
+            columns[name] = getattr(spectrum, name)
+    table = Table(columns)
+    table.meta.update(
+        {
+            "record": "spectrum", **(meta or {}), "kind": spectrum.kind, "measurement": spectrum.measurement,
+            "energy": f"{spectrum.energy_tev!r} TeV", "filtered": spectrum.filtered,
+            "dec_min": f"{float(np.degrees(spectrum.dec_min_rad))!r} deg",
+            "dec_max": f"{float(np.degrees(spectrum.dec_max_rad))!r} deg",
+            "noise_contrast": repr(spectrum.noise_contrast), "reading_error": repr(spectrum.reading_error),
+            "rows": len(spectrum),
+        }
+    )  # fmt: skip
+    with atomic_write(path, overwrite=overwrite) as partial:
+        table.write(partial, format="ascii.ecsv")
 
 
 def spectra_from_sheet(sheet: Sheet) -> tuple[SpectrumEntry, ...]:
