@@ -14,53 +14,8 @@ from obsfit.records.event_map import EventMap, RingCounts
 from obsfit.records.reconstruction import ObservationSpec
 
 FloatArray = NDArray[np.float64]
-Events = EventMap | RingCounts | Sequence[EventMap | RingCounts]
 
 HOURS = 24.0
-
-
-def as_list(events: Events) -> list[EventMap | RingCounts]:
-    """Return one or several detectors as a list.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none.
-    """
-    listed = [events] if isinstance(events, EventMap | RingCounts) else list(events)
-    if not listed:
-        raise ConfigurationError("no events: expected an event map or ring sums of at least one detector")
-    return listed
-
-
-def detectors_on_rings(events: Events) -> tuple[RingCounts, ...]:
-    """Return the ring sums of each detector.
-
-    Raises
-    ------
-    ConfigurationError
-        If a detector has no events, or they differ in grid, frame or energy.
-    """
-    rings = tuple(item if isinstance(item, RingCounts) else ring_counts(item) for item in as_list(events))
-    check_together(rings)
-    return rings
-
-
-def check_together(rings: Sequence[RingCounts]) -> None:
-    """Refuse detectors that cannot be taken together; see `detectors_on_rings`."""
-    first = rings[0]
-    for item in rings:
-        if item.total == 0.0:
-            raise ConfigurationError(
-                f"{item.detector}: no events", expected="a field of view with events", remedy="Check the cuts."
-            )
-        for what in ("grid", "frame", "energy"):
-            ours, theirs = getattr(first, what), getattr(item, what)
-            if ours != theirs:
-                raise ConfigurationError(
-                    f"{first.detector} has {what} {ours!r}, {item.detector} {theirs!r}",
-                    expected=f"the same {what} of all detectors that are taken together",
-                )
 
 
 def in_windows(events: EventMap | RingCounts, window_hours: float) -> list[RingCounts]:

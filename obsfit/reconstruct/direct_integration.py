@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from obsfit.reconstruct._ring_inputs import (
     HOURS,
-    Events,
-    as_list,
-    check_together,
     fine_declinations,
     in_windows,
     specification,
     window_bins,
 )
+from obsfit.reconstruct.ring_sums import Events, as_list, check_together
 from obsfit.records.event_map import RingCounts
 from obsfit.records.reconstruction import MapReconstruction, ObservationSpec
 
@@ -113,7 +111,7 @@ def whole_turns(windows: Sequence[Sequence[RingCounts]]) -> list[RingCounts]:
         If the detectors cannot be taken together.
     """
     rings = [_add(parts) for parts in windows]
-    check_together(rings)
+    check_together(rings, rings[0].grid)
     return rings
 
 

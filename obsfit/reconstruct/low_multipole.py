@@ -10,7 +10,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from obsfit.errors import ConvergenceError
-from obsfit.reconstruct._ring_inputs import Events, detectors_on_rings, specification
+from obsfit.reconstruct._ring_inputs import specification
 from obsfit.reconstruct.gaps import refuse_hidden_gradients
 from obsfit.reconstruct.ring_harmonics import (
     Moments,
@@ -20,6 +20,7 @@ from obsfit.reconstruct.ring_harmonics import (
     real_matrix,
     real_vector,
 )
+from obsfit.reconstruct.ring_sums import Events, as_ring_counts
 from obsfit.records.event_map import RingCounts
 from obsfit.records.reconstruction import MultipoleReconstruction
 
@@ -71,7 +72,7 @@ def profiled_fisher(events: Events, lmax: int = 3) -> FloatArray:
     ObsfitError
         If there are too few time bins for lmax.
     """
-    return np.sum([_fisher(item, _harmonics(item, lmax)) for item in detectors_on_rings(events)], axis=0)
+    return np.sum([_fisher(item, _harmonics(item, lmax)) for item in as_ring_counts(events)], axis=0)
 
 
 def profiled_covariance(events: Events, lmax: int = 3) -> FloatArray:
@@ -92,7 +93,7 @@ def profiled_covariance(events: Events, lmax: int = 3) -> FloatArray:
     ObsfitError
         If the condition number exceeds 1e8; the message names the largest l that would do.
     """
-    rings = detectors_on_rings(events)
+    rings = as_ring_counts(events)
     harmonics = [_harmonics(item, lmax) for item in rings]
     return _fisher_and_covariance(rings, harmonics)[1]
 
@@ -157,7 +158,7 @@ class LowMultipoleLikelihood:
         ConvergenceError
             If the steps do not end, or the relative intensity turns negative: too few events for so many multipoles.
         """
-        rings = detectors_on_rings(events)
+        rings = as_ring_counts(events)
         refuse_hidden_gradients(rings)
         harmonics = [_harmonics(item, self.lmax) for item in rings]
         fisher, covariance = _fisher_and_covariance(rings, harmonics)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from obsfit.errors import ConvergenceError, ObsfitError
-from obsfit.reconstruct._ring_inputs import HOURS, Events, as_list, in_windows, window_bins
+from obsfit.reconstruct._ring_inputs import HOURS, in_windows, window_bins
 from obsfit.reconstruct.direct_integration import SEEN, convolve, correlate, direct_integration_map
 from obsfit.reconstruct.low_multipole import score_products
 from obsfit.reconstruct.ring_harmonics import (
@@ -20,6 +20,7 @@ from obsfit.reconstruct.ring_harmonics import (
     real_matrix,
     real_vector,
 )
+from obsfit.reconstruct.ring_sums import Events, as_list
 from obsfit.records.event_map import RingCounts
 from obsfit.records.reconstruction import MapReconstruction, MultipoleReconstruction
 

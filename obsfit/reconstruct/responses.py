@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from obsfit.errors import ObsfitError
 from obsfit.operators import Components, EnergyResponse, ObservationOperator, Pixels, Power
-from obsfit.reconstruct._ring_inputs import Events
 from obsfit.reconstruct.low_multipole import profiled_fisher
 from obsfit.reconstruct.multipoles import ONE_PASS, map_harmonics, normal_matrix, one_pass_products
 from obsfit.reconstruct.ring_harmonics import complex_alm, multipoles
+from obsfit.reconstruct.ring_sums import Events
 from obsfit.records.reconstruction import MapReconstruction
 
 __all__ = ["low_multipole_response", "map_response", "response_operator"]

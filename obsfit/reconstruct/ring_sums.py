@@ -15,6 +15,7 @@ from obsfit.records.event_map import EventMap, HealpixLocalGrid, HourAngleGrid, 
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Events = EventMap | RingCounts | Sequence[EventMap | RingCounts]
 
 # Finer bands of declination to one band of the rings, for pixels whose centres are known better than the band.
 N_SUB = 8
@@ -86,9 +87,21 @@ def ring_counts(event_map: EventMap, grid: HourAngleGrid | None = None) -> RingC
     return _record(event_map, rings, sums, None if squares is None else _sums_of_pixels(squares, rings, *table))
 
 
-def as_ring_counts(
-    events: EventMap | RingCounts | Sequence[EventMap | RingCounts], grid: HourAngleGrid | None = None
-) -> tuple[RingCounts, ...]:
+def as_list(events: Events) -> list[EventMap | RingCounts]:
+    """Return one or several detectors as a list.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
+    listed = [events] if isinstance(events, EventMap | RingCounts) else list(events)
+    if not listed:
+        raise ConfigurationError("no events", expected="at least one event map, or sums of one")
+    return listed
+
+
+def as_ring_counts(events: Events, grid: HourAngleGrid | None = None) -> tuple[RingCounts, ...]:
     """Ring sums of one detector or several that see the same sky, all on one grid.
 
     Parameters
@@ -103,15 +116,25 @@ def as_ring_counts(
     ConfigurationError
         If there are none, if one has no events, or if grids, frames or energies differ.
     """
-    several = [events] if isinstance(events, EventMap | RingCounts) else list(events)
-    if not several:
-        raise ConfigurationError("no events", expected="at least one event map, or sums of one")
+    several = as_list(events)
     if grid is None:
         on_rings = [e.grid for e in several if isinstance(e.grid, HourAngleGrid)]
         pixelised = [HourAngleGrid(_n_dec(e.grid.nside), e.n_time) for e in several if isinstance(e, EventMap)
                      and isinstance(e.grid, HealpixLocalGrid)]  # fmt: skip
         grid = on_rings[0] if on_rings else min(pixelised, key=lambda g: g.n_dec)
     counts = tuple(e if isinstance(e, RingCounts) else _fitting(e, grid) for e in several)
+    check_together(counts, grid)
+    return counts
+
+
+def check_together(counts: Sequence[RingCounts], grid: HourAngleGrid) -> None:
+    """Refuse detectors without events, and such as differ from each other in frame or energy, or from a grid.
+
+    Raises
+    ------
+    ConfigurationError
+        If so.
+    """
     first = counts[0]
     for other in counts:
         for what, found, expected in (
@@ -127,7 +150,6 @@ def as_ring_counts(
             raise ConfigurationError(
                 f"{other.detector}: no events in any cell", expected="a detector that saw something"
             )
-    return counts
 
 
 Sums = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
