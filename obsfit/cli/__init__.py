@@ -38,6 +38,7 @@ COMMANDS = {
         "reconstruct",
         "Reconstruct maps, multipoles and dipoles from events.",
     ),
+    "spectrum": ("obsfit.cli.spectrum", "spectrum", "Measure the angular power spectrum of a sky map."),
     "fit": ("obsfit.cli.fit", "fit", "Fit a model to measurements as a configuration file says."),
     "sky": ("obsfit.cli.sky", "sky", "Sample the one sky that the maps of several observatories show."),
     "study": ("obsfit.cli.study", "study", "Test a fit on mock universes: the coverage of its intervals."),

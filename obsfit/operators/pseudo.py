@@ -364,8 +364,17 @@ def _map_of(record: PowerSpectrum) -> tuple[str, int] | None:
 
 
 def _band_of(record: PowerSpectrum) -> DeclinationWindow:
-    """Unit weight in the band of a record, as its pixels cut it."""
+    """Unit weight in the band of a record, as its pixels cut it, or the weight that its file states."""
     band = record.dec_min_rad, record.dec_max_rad
+    stated = str(record.provenance.meta.get("weight", "uniform"))
+    if stated == "power":
+        return DeclinationWindow(*band, exponent=float(record.provenance.meta["weight_exponent"]))
+    if stated != "uniform":
+        raise ObsfitError(
+            f"{record.measurement}: weight {stated!r}, which no window tells",
+            expected="weight 'uniform' or 'power'",
+            remedy="Measure the spectrum with one of these weights, or give the window yourself.",
+        )
     made_from = _map_of(record)
     return DeclinationWindow(*(band if made_from is None else pixel_band(*band, made_from[1])))
 
