@@ -376,9 +376,17 @@ def _of_map(record: EventMap, harmonics: int, live: FloatArray | None) -> Sums:
     squared = record.counts if record.squared_weights is None else record.squared_weights
     order = np.arange(2 * harmonics + 1)
     local, time = np.exp(-1j * hour_angle[:, np.newaxis] * order), np.exp(1j * tau[:, np.newaxis] * order)
-    moments = np.einsum("tn,tn->n", (record.counts @ local) * weight[:, np.newaxis], time)[1 : harmonics + 1]
-    squares = np.einsum("tn,tn->n", (squared @ local) * weight[:, np.newaxis] ** 2, time)
+    moments = np.einsum("tn,tn->n", _over_pixels(record.counts, local) * weight[:, np.newaxis], time)[
+        1 : harmonics + 1
+    ]
+    squares = np.einsum("tn,tn->n", _over_pixels(squared, local) * weight[:, np.newaxis] ** 2, time)
     return float(per_pixel.sum()), moments, squares, gain, cosines
+
+
+def _over_pixels(counts: FloatArray, phases: ComplexArray) -> ComplexArray:
+    """Product of real counts (time, pixel) and phases (pixel, order), without a complex copy of the counts."""
+    both = counts @ np.concatenate([phases.real, phases.imag], axis=1)
+    return np.asarray(both[:, : phases.shape[1]] + 1j * both[:, phases.shape[1] :])
 
 
 def _ring_gain(grid: HourAngleGrid, per_ring: FloatArray, harmonics: int) -> tuple[FloatArray, FloatArray]:
