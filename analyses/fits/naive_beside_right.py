@@ -9,11 +9,12 @@ from types import MappingProxyType
 import numpy as np
 from astropy.table import Table
 from matplotlib.axes import Axes
+from numpy.polynomial.hermite_e import hermegauss
 from obsfit_models.relative_diffusion import RelativeDiffusion
 from scipy import stats
 from scipy.special import logsumexp
 
-from obsfit.infer import Likelihood, OneSkyTerm, Posterior, run_importance
+from obsfit.infer import Likelihood, Nuisances, OneSkyTerm, Posterior, run_importance
 from obsfit.ingest.catalogue import load_spectra
 from obsfit.operators.pseudo import calibrated_window
 from obsfit.parameters import FloatArray, Parameter, draw_prior
@@ -43,6 +44,8 @@ STYLES = MappingProxyType(
 )
 QUANTILES = MappingProxyType({"p2.5": 0.025, "p16": 0.16, "median": 0.5, "p84": 0.84, "p97.5": 0.975})
 N_EXPONENT, N_POWER = 32, 33
+# Nodes in the declination weight, in errors of its calibration.
+N_WEIGHT = 5
 ALL, UNIVERSE = "nine energies", "mock of nine"
 # The universe whose exponent is known; a sky that single energies would have, changing in a decade.
 TRUTH = MappingProxyType(
@@ -126,8 +129,16 @@ def log_likelihood(posterior: Posterior, method: str, data: FloatArray, theta: F
 
 
 def single(record: PowerSpectrum) -> Posterior:
-    """Return the posterior of one energy: log10 C_1 and p."""
+    """Return the posterior of one energy: log10 C_1, p and the declination weight."""
     return Posterior(RelativeDiffusion(), Likelihood(OneSkyTerm((record,), energy_spread=False)))
+
+
+def over_weights(posterior: Posterior, method: str, data: FloatArray, theta: FloatArray) -> FloatArray:
+    """Return the log likelihood of log10 C_1 and p (n, 2), shape (n,), averaged over the declination weight."""
+    deviation, share = hermegauss(N_WEIGHT)
+    columns = [np.column_stack([theta, np.full(len(theta), one)]) for one in deviation]
+    log = np.array([log_likelihood(posterior, method, data, column) for column in columns])
+    return np.asarray(logsumexp(log, axis=0, b=share[:, None] / share.sum()))
 
 
 def series(spectra: tuple[PowerSpectrum, ...], method: str) -> Posterior:
@@ -164,7 +175,7 @@ def at_single_energies(spectra: tuple[PowerSpectrum, ...]) -> tuple[list[dict[st
     for record in spectra:
         posterior = single(record)
         for method in METHODS:
-            law = exponent_law(log_likelihood(posterior, method, record.c_ell, theta))
+            law = exponent_law(over_weights(posterior, method, record.c_ell, theta))
             rows.append({"data": f"{record.energy_tev:.0f} TeV", "method": method, **quantiles(edges, law)})
             if record.energy_tev == SHOWN_TEV:
                 density[method] = law / np.diff(edges)
@@ -194,10 +205,12 @@ def universes(spectra: tuple[PowerSpectrum, ...], *, number: int, seed: int) -> 
 
 
 def mock_ranks(record: PowerSpectrum, *, number: int, seed: int) -> Table:
-    """Return the posterior probability below the true p for mocks of one energy whose truths follow the priors."""
-    posterior = Posterior(
-        RelativeDiffusion(), Likelihood(OneSkyTerm((record,), energy_spread=False)), priors={"log10_c1": MOCK_C1}
-    )
+    """Return the posterior probability below the true p for mocks of one energy whose truths follow the priors.
+
+    The declination weight is that of the calibration, in mocks and fits.
+    """
+    term = OneSkyTerm((record,), Nuisances(weight=None), energy_spread=False)
+    posterior = Posterior(RelativeDiffusion(), Likelihood(term), priors={"log10_c1": MOCK_C1})
     rng = generator(seed, f"{KEY}/mocks")
     truth = draw_prior(posterior.parameters, number, rng=rng)
     (data,) = posterior.draw(truth, rng=rng)

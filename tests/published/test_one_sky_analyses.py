@@ -41,7 +41,7 @@ def record():
 def test_the_naive_term_by_hand(naive_beside, record):
     """A top-hat below -25 degrees, 1.883e11 events (from the table), C_l of Eq. (77) of AM17 at p = 1/2 by hand."""
     posterior = naive_beside.single(record)
-    theta = np.array([[-6.0, 0.5]])
+    theta = np.array([[-6.0, 0.5, 0.0]])
     fraction = (1 - np.sin(np.radians(25))) / 2
     ell = np.array([1, 2, 3, 4, 6, 11, 20])
     # int x P_l (1-x)^(-1/2) dx from int P_l (1-x)^(-1/2) dx = 2 sqrt 2 / (2l + 1)
@@ -61,7 +61,7 @@ def test_the_naive_term_by_hand(naive_beside, record):
 def test_independent_points_are_gamma_laws_of_the_drawn_moments(naive_beside, record):
     """Moments from 40 000 draws, the gamma density written out: errors of 1 % in the variance, 7 points."""
     posterior = naive_beside.single(record)
-    theta = np.array([[-6.0, 0.4]])
+    theta = np.array([[-6.0, 0.4, 0.0]])
     (drawn,) = posterior.draw(np.repeat(theta, 40_000, axis=0), rng=np.random.default_rng(3))
     mean, variance = drawn.mean(0), drawn.var(0)
     k, scale = mean**2 / variance, variance / mean
@@ -78,9 +78,10 @@ def test_one_entry_of_the_table_by_another_grid(naive_beside, record):
     posterior = naive_beside.single(record)
     p = np.linspace(0.03, 0.97, 48)
     c1 = np.linspace(-8.0, -4.0, 40)
-    theta = np.array([[a, b] for b in p for a in c1])
+    weight = np.linspace(-3.0, 3.0, 9)
+    theta = np.array([[a, b, c] for b in p for a in c1 for c in weight])
     log_prob = posterior.log_prob(theta)
-    density = np.exp(log_prob - log_prob.max()).reshape(48, 40).sum(1)
+    density = np.exp(log_prob - log_prob.max()).reshape(48, -1).sum(1)
     below = np.cumsum(density) - 0.5 * density
     assert row["median"] == pytest.approx(np.interp(0.5 * density.sum(), below, p), abs=0.01)
     assert row["p97.5"] == pytest.approx(np.interp(0.975 * density.sum(), below, p), abs=0.02)
@@ -111,7 +112,7 @@ def test_predictive_p_values_of_one_sky_are_even_for_true_skies(one_sky, record)
     Data a thousand times fainter than the law says are found, although the density of their powers is larger.
     """
     case = one_sky.single(record)
-    theta = np.array([[-6.0, 0.4]])
+    theta = np.array([[-6.0, 0.4, 0.0]])
     rng = np.random.default_rng(4)
     (drawn,) = case.posterior.draw(np.repeat(theta, 100, axis=0), rng=rng)
     many = np.repeat(theta, 200, axis=0)
@@ -123,7 +124,7 @@ def test_predictive_p_values_of_one_sky_are_even_for_true_skies(one_sky, record)
         return np.mean(case.term.log_prob_of(repeated, sky, nuisance) + np.log(repeated).sum(1) <= here)
 
     assert stats.kstest([p_value(data) for data in drawn], "uniform").pvalue > 1e-3
-    bright = np.repeat([[-3.0, 0.4]], 200, axis=0)
+    bright = np.repeat([[-3.0, 0.4, 0.0]], 200, axis=0)
     assert predictive_p_value(case.posterior, bright, rng=rng) < 0.05
 
 
