@@ -4,7 +4,6 @@ Run ``obsfit study analyses/systematics/NAME.toml`` for each of them first; a st
 they are. Tables stand between the lines ``<!-- table NAME -->`` and ``<!-- end -->``.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -203,11 +202,12 @@ def main():
         if not (RESULTS / study / "numbers.ecsv").exists():
             print(f"{name}: no results of {study}", file=sys.stderr)
             continue
-        table = make(Study(study))
-        pattern = rf"(?<=<!-- table {name} -->\n).*?(?=<!-- end -->)"
-        page, number = re.subn(pattern, table.replace("\\", r"\\") + "\n", page, flags=re.DOTALL)
-        if number != 1:
-            sys.exit(f"{PAGE.name}: {number} places for table {name}, expected one")
+        start = f"<!-- table {name} -->\n"
+        before, found, rest = page.partition(start)
+        if not found:
+            sys.exit(f"{PAGE.name}: no place for table {name}, expected a line {start}")
+        _, end, after = rest.partition("<!-- end -->")
+        page = f"{before}{start}{make(Study(study))}\n{end}{after}"
     PAGE.write_text(page, encoding="utf-8")
 
 
