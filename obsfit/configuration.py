@@ -20,6 +20,8 @@ SCHEMA = 1
 FORBID: ConfigDict = {"extra": "forbid"}
 """The `__pydantic_config__` of every dataclass of settings: an unknown key is an error."""
 EXAMPLES = {"angle": u.Quantity("-20 deg"), "energy": u.Quantity("10 TeV"), "rigidity": u.Quantity("10 TV")}
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""How pydantic calls an unknown key."""
 Settings = TypeVar("Settings")
 
 
@@ -108,10 +110,12 @@ def read_quantity(text: str, kind: Literal["angle", "energy", "rigidity"], key: 
 
 
 def _explained(error: ValidationError, kind: type[Any], path: str | Path | None) -> ConfigurationError:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A key that is misspelt is missing, too: what stands there tells more.
+    first = next((one for one in errors if one["type"] in UNKNOWN), errors[0])
     *parents, last = [str(part) for part in first["loc"]] or [""]
     place = ".".join([*parents, last])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if first["type"] in UNKNOWN:
         known = _known_keys(kind, parents)
         near = difflib.get_close_matches(last, known, n=1)
         return ConfigurationError(

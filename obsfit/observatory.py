@@ -101,7 +101,7 @@ class SiteSettings:
     ----------
     name : str
         Name of the detector; that of a known observatory if no latitude is given.
-    latitude, longitude, zenith_max : str
+    latitude, zenith_max, longitude : str
         Site and zenith cut, angles such as "19 deg". Empty: those of the observatory of this name. With a latitude, the
         zenith cut is needed, and the longitude is 0 deg if it is not given.
     """
@@ -110,8 +110,8 @@ class SiteSettings:
 
     name: str
     latitude: str = ""
-    longitude: str = ""
     zenith_max: str = ""
+    longitude: str = ""
 
     @property
     def observatory(self) -> Observatory:

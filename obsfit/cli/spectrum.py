@@ -22,7 +22,7 @@ def spectrum(
     A configuration:
       schema = 1
       output = "spectrum"                 # folder, relative to this file
-      map = "reconstruction/map.fits"     # relative intensity minus one, HEALPix
+      map = "reconstruction/counts.fits"  # HEALPix, counts and background
       energy = "10 TeV"
       lmax = 20
       [weight]                            # default: one wherever the map is observed

@@ -422,7 +422,8 @@ def _interpolated(result: MapReconstruction, events: Sequence[Events], maps: Map
     dec = np.arcsin(pixel_sin_dec(maps.nside))
     error = np.sqrt(np.interp(dec, result.grid.dec_rad, per_count) / expected)
     events_seen = np.maximum(expected * (1.0 + sky.delta_i), 0.0)
-    return CountMap(events_seen, expected, sky.provenance, sky.delta_i, error)
+    told = replace(sky.provenance, meta={**sky.provenance.meta, "MAPTYPE": "interpolated"})
+    return CountMap(events_seen, expected, told, sky.delta_i, error)
 
 
 def _squares(rings: RingCounts) -> FloatArray:

@@ -34,6 +34,8 @@ from obsfit.spectra.windows import is_zonal, map_coupling, pixel_weight
 FloatArray = NDArray[np.float64]
 
 MANIFEST = "spectrum.json"
+INTERPOLATED = "interpolated"
+"""Keyword MAPTYPE of a map whose pixels share events."""
 BEYOND = 10
 """Multipoles beyond the last one of a spectrum from which leakage is followed."""
 
@@ -101,11 +103,13 @@ class SpectrumConfiguration:
     Attributes
     ----------
     map : str
-        HEALPix FITS file of relative intensity minus one, relative to the configuration.
+        HEALPix FITS file, relative to the configuration: counts and background, or relative intensity minus one. Of a
+        reconstruction, counts.fits; the pixels of its map.fits share events, and their noise is not known.
     energy : str
         Median primary energy, such as "10 TeV".
     column : str
-        Column of the map; empty for the first.
+        Column of the map. Empty: counts over background, or the relative intensity beside them; without noise, the
+        first column.
     zeros_unobserved : bool
         Take rings of zeros for unobserved.
     measurement : str
@@ -191,9 +195,7 @@ def run_configured_spectrum(configuration: SpectrumConfiguration, *, base: Path)
         If the coupling is too ill-conditioned to be inverted.
     """
     energy = read_quantity(configuration.energy, "energy", "energy")
-    path = base / configuration.map
-    sky = load_map(path, column=configuration.column, zeros_unobserved=configuration.zeros_unobserved)
-    counted = read_count_map(path) if configuration.noise == "map" else None
+    sky, counted = _map(configuration, base / configuration.map)
     sums = {configuration.map: sky.provenance.sha256}
     try:
         weight = _weight(configuration, sky, counted)
@@ -266,6 +268,20 @@ def decoupled_table(found: DecoupledSpectrum) -> Table:
     if found.covariance is not None:
         table["error"] = np.sqrt(np.diag(found.covariance))
     return table
+
+
+def _map(configuration: SpectrumConfiguration, path: Path) -> tuple[SkyMap, CountMap | None]:
+    """The relative intensity, and the events that it was made of where its noise is wanted."""
+    counted = read_count_map(path) if configuration.noise == "map" else None
+    if counted is not None and counted.provenance.meta.get("MAPTYPE") == INTERPOLATED:
+        raise ConfigurationError(
+            "the map was interpolated: its noise is not that of the events of its pixels", path=path,
+            expected="a map of counts, or no noise",
+            remedy='Take counts.fits, which is beside it, or noise = "none".',
+        )  # fmt: skip
+    if counted is not None and not configuration.column:
+        return counted.sky_map(), counted
+    return load_map(path, column=configuration.column, zeros_unobserved=configuration.zeros_unobserved), counted
 
 
 def _weight(configuration: SpectrumConfiguration, sky: SkyMap, counted: CountMap | None) -> FloatArray:

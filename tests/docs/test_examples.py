@@ -27,10 +27,12 @@ EXPECTED = {
     "joint": {"log10_c1": (-6.0, -4.4), "exponent": (0.08, 0.4), "slope": (-0.5, 0.5)},
 }
 SKY = "one_sky"
+# One after the other: each reads what the one before it wrote.
+CHAIN = (("mock", "mock"), ("reconstruct", "reconstruct"), ("spectrum", "map_spectrum"))
 
 
 def test_there_is_an_expectation_for_each_example():
-    assert [path.stem for path in EXAMPLES] == sorted([*EXPECTED, SKY])
+    assert [path.stem for path in EXAMPLES] == sorted([*EXPECTED, SKY, *(stem for _, stem in CHAIN)])
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem in EXPECTED], ids=lambda path: path.stem)
@@ -60,6 +62,26 @@ def test_the_example_of_one_sky_finds_the_power_of_a_mock_map(tmp_path):
     ratio = [medians[one] * one**3 / 1e-6 for one in range(5, 9)]
     assert 0.6 < np.exp(np.mean(np.log(ratio))) < 1.6
     assert max(row["r_hat"] for row in result["spectrum"]) <= 1.05
+
+
+def test_the_examples_of_a_mock_lead_to_its_dipole_and_its_power(tmp_path):
+    """Within five standard errors of the sky that mock.toml describes, and 1e-4 for what leaks into its dipole."""
+    told = {}
+    for command, stem in CHAIN:
+        path = next(path for path in EXAMPLES if path.stem == stem)
+        told[stem] = run(command, Path(shutil.copy(path, tmp_path)))
+    assert [row["detector"] for row in told["mock"]["maps"]] == ["HAWC", "IceCube"]
+    dipole = told["reconstruct"]["harmonics"][0]
+    assert abs(dipole["cosine"] - 8e-4) < 5 * dipole["cosine_error"] + 1e-4
+    assert abs(dipole["sine"] - 6e-4) < 5 * dipole["sine_error"] + 1e-4
+    assert {"map.fits", "map.png", "dipole.ecsv", "significance.png"} <= set(told["reconstruct"]["files"])
+    bins = told["map_spectrum"]["decoupled"]
+    # the dipole alone makes C_1 = 4 pi / 9 |delta|^2 = 1.4e-6, of which the first bin has about a third
+    assert 3e-7 < bins[0]["c_ell"] < 1.2e-6
+    power = {row["ell"]: row for row in told["map_spectrum"]["spectrum"]}
+    # where there is little of the sky left, the map is its noise
+    noise = [power[ell]["c_ell"] / power[ell]["noise"] for ell in range(13, 21)]
+    assert 0.6 < np.mean(noise) < 1.6
 
 
 def run(command, path):

@@ -50,6 +50,13 @@ def test_a_key_of_the_root_is_not_taken_for_one_of_a_branch(tmp_path):
         load_configuration(path, Tree)
 
 
+def test_a_needed_key_that_is_misspelt_is_unknown_before_it_is_missing(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text('schema = 1\nnmae = "HAWC"')
+    with pytest.raises(ConfigurationError, match="unknown key 'nmae'; did you mean 'name'"):
+        load_configuration(path, SiteSettings)
+
+
 def test_rigidities_are_voltages():
     assert read_quantity("10 TV", "rigidity", "rigidity").to_value("GV") == pytest.approx(1e4)
     with pytest.raises(ConfigurationError, match="is no rigidity"):
