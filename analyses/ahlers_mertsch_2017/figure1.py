@@ -162,7 +162,7 @@ def make(context: Context) -> FigureEntry:
         "of 70 nobody looks. Bottom: the same sky without noise and without the mean of each declination. A dipole of "
         f"{1e3 * np.linalg.norm(DIPOLE):.2g}e-3 and a Gaussian sky with the power of Eq. (77), p = 1/2.",
         alt="Two sky maps that look nearly the same, one from mock events, one exact. Each has a band in the north "
-        "and a cap in the south with a grey gap between them; an excess around 3h and a deficit around 14h run "
+        "and a cap in the south with a grey gap between them; a broad excess and a broad deficit run "
         "through both, with smaller structure in the north than in the smoothed south.",
         image="figure1.png", table="figure1.ecsv", comparisons=compare(context.expected, "figure1", ours),
         deviations=(

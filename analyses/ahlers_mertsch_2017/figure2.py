@@ -126,8 +126,9 @@ def make(context: Context) -> FigureEntry:
         "no trials. The mock sky is a dipole, a Gaussian sky with the power of Eq. (77), p = 1/2, and a disc of "
         f"{1e4 * excess:.0f}e-4 where HAWC has region A (circle).",
         alt="Two sky maps between declinations -26 and 64 degrees with the same pattern of spots of 10 to 30 degrees, "
-        "up to 7e-4 in intensity and, where most events are, more than ten standard deviations in significance. A "
-        "circle marks the disc that was added at right ascension 60 degrees.",
+        f"up to {1e4 * np.nanmax(np.abs(found.relative_excess)):.0f}e-4 in intensity and "
+        f"{np.nanmax(found.significance):.0f} standard deviations in significance. "
+        "A circle marks the disc that was added at right ascension 60 degrees.",
         image="figure2.png", table="figure2.ecsv", comparisons=compare(context.expected, "figure2", ours),
         deviations=(
             "The measured map is not public; regions B and C are left to chance in the mock sky.",

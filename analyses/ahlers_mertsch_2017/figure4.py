@@ -136,11 +136,11 @@ def draw(years: Sequence[MapReconstruction], stem: Path) -> None:
             axes.set_ylabel(r"$\delta I$ [$10^{-3}$]", fontsize=10)
         for axes in axes_of[-1]:
             axes.set_xlabel("right ascension [°]")
-        axes_of[1, 2].legend(loc="lower left", ncols=2, fontsize=8.5)
         bar = figure.colorbar(
             image, ax=axes_of, orientation="horizontal", shrink=0.5, aspect=45, pad=0.01, extend="both"
         )
         bar.set_label(r"relative intensity of cells of 10° by 6° [$10^{-3}$]", fontsize=10)
+        figure.legend(*axes_of[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(figure, stem)
 
 
@@ -171,15 +171,14 @@ def make(context: Context) -> FigureEntry:
         "each pair: relative intensity in cells of 10 by 6 degrees, one scale. Lower row: the same summed over "
         "declination, with Poisson errors (crosses), beside all nine years together (dashed). Right ascension grows to "
         "the left.",
-        alt="Nine pairs of panels that look alike: a band of sky with an excess around right ascension 50 degrees and "
-        "a deficit around 210, and below it a wave of amplitude 1e-3 on which the crosses lie, each year as the dashed "
-        "average.",
+        alt="Nine pairs of panels that look alike: a band of sky with the same broad excesses and deficits, and below "
+        "it a wave of about 1e-3 in right ascension, with the crosses of each year on the dashed average.",
         image="figure4.png", table="figure4.ecsv", comparisons=compare(context.expected, "figure4", ours),
         deviations=(
             "The measured years are not public as maps; how many events each has is not said, here it is a ninth.",
             f"Do the years agree? The multipoles with m > 0 up to l = {LMAX_FIT} of nine years have chi-square "
             f"{test.chi_square:.0f} about their mean for {test.degrees_of_freedom:.0f} degrees of freedom, a chance of "
-            f"{test.probability:.2f}.",
+            f"{test.probability:.2f}; the mock sky does not change, whatever differs is chance.",
             "The error of a component of the dipole is "
             f"{1e4 * float(np.mean(table['error_0h'])):.2f}e-4 in a year, with the exposure fitted to the same events; "
             "crosses in the figure have Poisson errors alone, and the wave that a fitted exposure adds is common to "

@@ -200,8 +200,8 @@ def make(context: Context) -> FigureEntry:
         "fits of multipoles with m > 0 up to l = 1, 2, 3 and 5 find in each map, with ellipses of 95 percent from "
         "events and fitted exposure; those of IceCube that are not drawn lie beyond the frame. "
         f"{grid.n_dec} bands of declination, {grid.n_time} bins of sidereal time.",
-        alt="Five sky maps and a plane of dipoles. The true sky has a strong excess around 3h and a deficit around "
-        "14h; HAWC alone shows the north and the equator of it, IceCube alone the south, both together nearly all of "
+        alt="Five sky maps and a plane of dipoles. The true sky has a strong excess and a strong deficit; "
+        "HAWC alone shows the north and the equator of it, IceCube alone the south, both together nearly all of "
         "it without what depends on declination alone. In the plane the dipoles of IceCube alone are scattered "
         "widely as the truncation changes, those of HAWC less, and those of both "
         "lie close to the true one from l = 2 on.",

@@ -32,7 +32,7 @@ UNSEEN_COLOUR = "0.75"
 HALO = withStroke(linewidth=2.5, foreground="white")
 """What makes text and lines legible on any colour."""
 _PROJECTIONS = ("mollweide", "orthographic")
-_COLUMNS, _ROWS = 1080, 540
+_COLUMNS = 1080
 """Cells of the picture of a whole sky."""
 _MERIDIANS = np.arange(0.0, 360.0, 60.0)
 _PARALLELS = np.arange(-60.0, 61.0, 30.0)
@@ -143,6 +143,7 @@ def draw_sky_map(
     colour_bar: bool = True,
     shrink: float = 0.9,
     label_size: float = 9.0,
+    columns: int = _COLUMNS,
 ) -> QuadMesh:
     """Draw a map into axes of a figure of several panels and return its colours.
 
@@ -160,6 +161,8 @@ def draw_sky_map(
         Length of the bar in parts of the width of the axes.
     label_size : float
         Size in points of the labels of the graticule.
+    columns : int
+        Cells from edge to edge of the picture; small panels need fewer.
 
     Raises
     ------
@@ -175,9 +178,9 @@ def draw_sky_map(
         values = disc_average(values, smoothing)
     low, high = _limits(values, limits)
     if projection == "mollweide":
-        image = _mollweide(axes, values, middle[0], label_size)
+        image = _mollweide(axes, values, middle[0], label_size, columns)
     else:
-        image = _orthographic(axes, values, middle, label_size)
+        image = _orthographic(axes, values, middle, label_size, columns)
     image.set_clim(low, high)
     for n, circle in enumerate(circles):
         _draw_circle(axes, circle, n, projection, middle)
@@ -263,10 +266,10 @@ def _sampled(values: FloatArray, ra: FloatArray, dec: FloatArray) -> FloatArray:
     return values[hp.ang2pix(hp.npix2nside(values.size), 0.5 * np.pi - dec, ra)]
 
 
-def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: float) -> QuadMesh:
+def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: float, columns: int) -> QuadMesh:
     # The axes' longitude grows to the right, right ascension to the left.
-    longitude = np.linspace(-np.pi, np.pi, _COLUMNS + 1)
-    latitude = np.linspace(-0.5 * np.pi, 0.5 * np.pi, _ROWS + 1)
+    longitude = np.linspace(-np.pi, np.pi, columns + 1)
+    latitude = np.linspace(-0.5 * np.pi, 0.5 * np.pi, columns // 2 + 1)
     x, y = np.meshgrid(0.5 * (longitude[1:] + longitude[:-1]), 0.5 * (latitude[1:] + latitude[:-1]))
     image = axes.pcolormesh(
         longitude,
@@ -291,8 +294,10 @@ def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: flo
     return image
 
 
-def _orthographic(axes: Axes, values: FloatArray, middle: tuple[float, float], label_size: float) -> QuadMesh:
-    edges = np.linspace(-1.0, 1.0, _COLUMNS + 1)
+def _orthographic(
+    axes: Axes, values: FloatArray, middle: tuple[float, float], label_size: float, columns: int
+) -> QuadMesh:
+    edges = np.linspace(-1.0, 1.0, columns + 1)
     x, y = np.meshgrid(*2 * [0.5 * (edges[1:] + edges[:-1])])
     inside = x**2 + y**2 <= 1.0
     ra, dec = _from_plane(np.where(inside, x, 0.0), np.where(inside, y, 0.0), middle)
@@ -328,9 +333,9 @@ def _graticule(
 ) -> None:  # fmt: skip
     x, y, ahead = _to_plane(ra, dec, middle)
     axes.plot(np.where(ahead, x, np.nan), np.where(ahead, y, np.nan), color="0.35", linewidth=0.5, alpha=0.6)
-    # A label stands where the line is best seen: nearest to the middle of the disc, but not on it.
+    # A label stands where the line is best seen, well inside the disc, and between meridians.
     depth = np.where(ahead, np.hypot(x, y), np.inf)
-    at = place if place is not None else int(np.argmin(np.abs(depth - 0.72)))
+    at = place if place is not None else int(np.argmin(np.abs(depth - 0.72) + 0.1 * np.abs(np.cos(3.0 * ra))))
     if ahead[at] and depth[at] < 0.97:
         text = axes.text(x[at], y[at], name, fontsize=label_size - 0.5, ha="center", va="center")
         text.set_path_effects([HALO])
