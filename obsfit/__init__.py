@@ -6,7 +6,7 @@ The names below are the public interface. They are loaded at first use, so that 
 import importlib
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOME = {
     "DipoleMeasurements": "obsfit.records",
@@ -31,6 +31,7 @@ _HOME = {
     "SkyMap": "obsfit.records",
     "TimeScrambling": "obsfit.reconstruct",
     "TrueSky": "obsfit.records",
+    "WeightedSamples": "obsfit.infer.weighted_samples",
     "add_models": "obsfit.composition",
     "available_data": "obsfit.ingest.catalogue",
     "available_models": "obsfit.plugins",
@@ -46,6 +47,7 @@ _HOME = {
     "read_events": "obsfit.ingest.events",
     "read_record": "obsfit.ingest.record_files",
     "run_emcee": "obsfit.infer.emcee_runner",
+    "run_importance": "obsfit.infer.importance",
     "write_record": "obsfit.ingest.record_files",
 }
 _PACKAGES = ("errors", "mock", "plot", "reconstruct", "sky", "spectra")

@@ -6,9 +6,11 @@ from obsfit import sky as sky
 from obsfit import spectra as spectra
 from obsfit.composition import add_models as add_models
 from obsfit.infer.emcee_runner import run_emcee as run_emcee
+from obsfit.infer.importance import run_importance as run_importance
 from obsfit.infer.likelihood import Likelihood as Likelihood
 from obsfit.infer.posterior import Posterior as Posterior
 from obsfit.infer.result import FitResult as FitResult
+from obsfit.infer.weighted_samples import WeightedSamples as WeightedSamples
 from obsfit.ingest.catalogue import available_data as available_data
 from obsfit.ingest.catalogue import load_dipoles as load_dipoles
 from obsfit.ingest.catalogue import load_projection as load_projection

@@ -24,6 +24,7 @@ def fit(
       schema = 1
       seed = 1
       output = "fit-10tev"                # folder, relative to this file
+      method = "emcee"                    # or "importance": quicker, for one maximum; gives the evidence
       [data]
       spectrum = "hawc-icecube-2019"      # a shipped name or a path
       ell_min = 2
@@ -34,8 +35,9 @@ def fit(
       low = 0.1
       high = 0.9
 
-    The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, trace and predictive. The
-    summary is printed. An interrupted or killed fit continues with --resume to the same result.
+    The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, predictive and, of emcee, trace.
+    The summary is printed. An interrupted or killed fit with emcee continues with --resume to the same result; one by
+    importance sampling takes seconds to a few minutes, and is run again.
     """
     import sys
 
@@ -43,6 +45,7 @@ def fit(
 
     from obsfit.configuration import load_configuration
     from obsfit.infer.configured import FitConfiguration, run_configured
+    from obsfit.infer.weighted_samples import WeightedSamples
     from obsfit.plot.products import write_fit
 
     settings = load_configuration(configuration, FitConfiguration)
@@ -52,6 +55,12 @@ def fit(
     folder = configuration.parent / settings.output
     table = write_fit(posterior, result, folder, rng=np.random.default_rng([settings.seed, 1]))
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "folder": str(folder), "parameters": json_rows(table)}))
+        about = {"schema": 1, "folder": str(folder), "method": settings.method, "run": dict(table.meta)}
+        typer.echo(json.dumps({**about, "parameters": json_rows(table)}))
     else:
         typer.echo("\n".join(table.pformat(max_width=-1)))
+        if isinstance(result, WeightedSamples):
+            typer.echo(
+                f"\nlog evidence {result.log_evidence:.2f} +- {result.log_evidence_error:.2f}; "
+                f"{result.effective_size:.0f} effective samples from {result.evaluations} evaluations"
+            )

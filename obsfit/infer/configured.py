@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import astropy.units as u
 import numpy as np
@@ -16,11 +16,13 @@ from obsfit.configuration import FORBID, read_quantity
 from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.importance import ImportanceSettings, run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
+from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.ingest.catalogue import load_dipoles, load_spectra, load_spectrum, located
 from obsfit.plugins import load_model
 from obsfit.records.dipoles import DipoleMeasurements
@@ -113,8 +115,14 @@ class FitConfiguration:
     ----------
     seed : int
         Seed of all draws.
-    data, model, sampler
-        What is fitted by what, and how. Several data sets are seen on one sky.
+    data, model
+        What is fitted by what. Several data sets are seen on one sky.
+    method : str
+        "emcee", or "importance": much quicker where the posterior has one maximum, and gives the evidence.
+    sampler : SamplerSettings
+        How long emcee samples; unused by importance sampling.
+    importance : ImportanceSettings
+        How many samples importance sampling takes; unused by emcee.
     priors : mapping
         Replaces priors by parameter or nuisance name; "none" removes a nuisance.
     output : str
@@ -131,7 +139,9 @@ class FitConfiguration:
     data: DataSettings | tuple[DataSettings, ...]
     model: ModelSettings
     priors: dict[str, PriorSettings] = field(default_factory=dict)
+    method: Literal["emcee", "importance"] = "emcee"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    importance: ImportanceSettings = field(default_factory=ImportanceSettings)
     output: str = "fit"
     assume_independent_skies: bool = False
     energy_spread: bool = True
@@ -179,15 +189,31 @@ def configured_records(data: DataSettings, *, base: Path) -> list[PowerSpectrum 
 
 def run_configured(
     configuration: FitConfiguration, *, base: Path, resume: bool, overwrite: bool, progress: bool
-) -> tuple[Posterior, FitResult]:
-    """Run the fit of a configuration, storing ``fit.h5`` in its output folder; return posterior and result."""
+) -> tuple[Posterior, FitResult | WeightedSamples]:
+    """Run the fit of a configuration, storing ``fit.h5`` in its output folder; return posterior and result.
+
+    Raises
+    ------
+    ConfigurationError
+        If the store exists, unless it is to be replaced or can be continued; a fit by importance sampling cannot.
+    """
+    by_importance = configuration.method == "importance"
+    if by_importance and resume:
+        raise ConfigurationError(
+            'a fit with method = "importance" is stored only when it is finished: there is nothing to resume',
+            remedy="It is quick: run it again without --resume, with --overwrite to replace an older fit.",
+        )
     posterior = configured_posterior(configuration, base=base)
-    result = run_emcee(
-        posterior, rng=np.random.default_rng(configuration.seed), settings=configuration.sampler,
-        store=base / configuration.output / "fit.h5", resume=resume, overwrite=overwrite, progress=progress,
-        seed=configuration.seed, configuration=asdict(configuration),
+    rng, store = np.random.default_rng(configuration.seed), base / configuration.output / "fit.h5"
+    if by_importance:
+        return posterior, run_importance(
+            posterior, rng=rng, **asdict(configuration.importance), store=store, overwrite=overwrite,
+            progress=progress, seed=configuration.seed, configuration=asdict(configuration),
+        )  # fmt: skip
+    return posterior, run_emcee(
+        posterior, rng=rng, settings=configuration.sampler, store=store, resume=resume, overwrite=overwrite,
+        progress=progress, seed=configuration.seed, configuration=asdict(configuration),
     )  # fmt: skip
-    return posterior, result
 
 
 def _likelihood(

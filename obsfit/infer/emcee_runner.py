@@ -133,7 +133,6 @@ def run_emcee(
     provenance = {
         **stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, data=posterior.likelihood.data_checksums),
         **identity,
-        "assume_independent_skies": posterior.likelihood.assume_independent_skies,
     }
     stored = to_resume(path, resume=resume, overwrite=overwrite)
     run = _start(posterior, walkers, rng) if stored is None else _load(stored, identity)
@@ -219,12 +218,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     return {
-        "model": posterior.model.name,
-        "parameters": [
-            {"name": p.name, "prior": p.prior.dist.name, "args": [*p.prior.args, *sorted(p.prior.kwds.items())]}
-            for p in posterior.parameters
-        ],
-        "measurements": [list(term.labels) for term in posterior.likelihood.terms],
+        **posterior.description,
         "walkers": walkers,
         "block": settings.block,
         "configuration": dict(configuration or {}),

@@ -1,17 +1,24 @@
-"""Posteriors of few parameters by adaptive importance sampling: weighted samples and the evidence, no chain."""
+"""Posteriors by adaptive importance sampling: weighted samples and the evidence, no chain."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import gammaln, logsumexp, ndtr, ndtri
+from tqdm import tqdm
 
-from obsfit.errors import ConvergenceError, ObsfitError
+from obsfit.configuration import FORBID
+from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.run_store import refuse_existing
+from obsfit.infer.weighted_samples import FORMAT, FORMAT_VERSION, WeightedSamples
 from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
+from obsfit.provenance import stamp
 
 logger = logging.getLogger(__name__)
 
@@ -40,75 +47,42 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True)
-class WeightedSamples:
-    """Weighted samples of a posterior.
+class ImportanceSettings:
+    """How many samples to take.
 
     Attributes
     ----------
-    names : tuple of str, length n_par
-        Parameters.
-    theta : ndarray, shape (n, n_par)
-        Samples.
-    weight : ndarray, shape (n,)
-        Sums to one.
-    log_prob : ndarray, shape (n,)
-        Log posterior density, not normalised; -inf where the weight is zero.
-    maximum : ndarray, shape (n_par,)
-        The vector of the largest posterior density, with the prior as its measure, that was met.
     effective_size : float
-        One over the sum of the squared weights.
-    log_evidence, log_evidence_error : float
-        Natural logarithm of the integral of prior times likelihood, and its standard error.
-    evaluations : int
-        Calls of the posterior, counted by vectors, the search for the maximum included.
+        Effective number of samples at which to stop. Of 400, the probability below either edge of a 68 %
+        interval is known to 0.018.
+    max_evaluations : int
+        Vectors at which to give up.
     """
 
-    names: tuple[str, ...]
-    theta: FloatArray
-    weight: FloatArray
-    log_prob: FloatArray
-    maximum: FloatArray
-    effective_size: float
-    log_evidence: float
-    log_evidence_error: float
-    evaluations: int
+    __pydantic_config__ = FORBID
 
-    def mean(self) -> FloatArray:
-        """Posterior mean, shape (n_par,)."""
-        return self.weight @ self.theta
+    effective_size: float = 400.0
+    max_evaluations: int = 20_000
 
-    def covariance(self) -> FloatArray:
-        """Posterior covariance, shape (n_par, n_par)."""
-        offset = self.theta - self.mean()
-        return (self.weight[:, None] * offset).T @ offset
-
-    def quantile(self, levels: float | Sequence[float]) -> FloatArray:
-        """Posterior quantiles of each parameter, shape (..., n_par), at levels of any shape in [0, 1]."""
-        found = []
-        for column in self.theta.T:
-            order = np.argsort(column)
-            # Each sample stands at the middle of the step that it makes.
-            below = np.cumsum(self.weight[order]) - 0.5 * self.weight[order]
-            found.append(np.interp(levels, below, column[order]))
-        return np.stack(found, axis=-1)
-
-    def rank(self, truth: FloatArray) -> FloatArray:
-        """Posterior probability that each parameter is below `truth`, both of shape (n_par,)."""
-        return self.weight @ (self.theta < truth)
-
-    def resample(self, size: int, *, rng: np.random.Generator) -> FloatArray:
-        """Return samples of equal weight, with repetitions, shape (size, n_par)."""
-        return self.theta[rng.choice(len(self.theta), size=size, p=self.weight)]
+    def __post_init__(self) -> None:
+        for name in ("effective_size", "max_evaluations"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"importance.{name} = {getattr(self, name)}", expected="a number above 0")
 
 
 def run_importance(
     posterior: Target,
     *,
     rng: np.random.Generator,
-    effective_size: float = 400.0,
-    max_evaluations: int = 6000,
+    effective_size: float = ImportanceSettings.effective_size,
+    max_evaluations: int = ImportanceSettings.max_evaluations,
+    store: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    seed: int | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> WeightedSamples:
-    r"""Return weighted samples of a posterior of few parameters (up to about eight), and its evidence.
+    r"""Return weighted samples of a posterior with one prominent maximum, and its evidence.
 
     Parameters are mapped to :math:`z = \Phi^{-1}(F(\theta))` with the distribution functions F of their priors, so
     that the prior is a standard normal law and has no edges. Newton steps from the best of some draws of the prior
@@ -122,6 +96,10 @@ def run_importance(
     is what was asked for. Well-separated maxima are not searched for: those that the draws of the prior miss are
     missed.
 
+    Nearly normal posteriors of up to six parameters take about 1000 vectors for 400 effective samples, the joint
+    posteriors of `OneSkyTerm` with 13 and 14 parameters about 2500 to 4500 for 200 and 5000 for 400; emcee takes more
+    than 150 000 for the latter.
+
     Parameters
     ----------
     posterior : Target
@@ -131,7 +109,17 @@ def run_importance(
     effective_size : float
         Effective number of samples at which to stop.
     max_evaluations : int
-        Vectors at which to give up. Posteriors that are nearly normal take about 1000.
+        Vectors at which to give up.
+    store : path, optional
+        HDF5 file that gets the result, read by `WeightedSamples.load`. There is none of an unfinished run.
+    overwrite : bool
+        Replace an existing `store` instead of refusing.
+    progress : bool
+        Show a progress bar on stderr.
+    seed : int, optional
+        Seed from which `rng` was made, for the record only.
+    configuration : mapping, optional
+        Resolved configuration, stored in the result.
 
     Returns
     -------
@@ -141,9 +129,42 @@ def run_importance(
     ------
     ConvergenceError
         If the effective size is not reached; the message carries the numbers.
+    ConfigurationError
+        If the store exists and is not to be replaced; nothing is evaluated then.
     ObsfitError
         If the posterior vanishes at all draws of the prior.
     """
+    path = None if store is None else Path(store)
+    refuse_existing(path, overwrite=overwrite)
+    with tqdm(total=max_evaluations, unit="vector", disable=not progress, leave=False) as bar:
+
+        def show(evaluations: int, reached: float) -> None:
+            bar.n = evaluations
+            bar.set_postfix_str(f"{reached:.0f} of {effective_size:.0f} effective samples")
+
+        provenance = _provenance(posterior, seed, configuration)
+        found = _sampled(posterior, rng, effective_size, max_evaluations, provenance, show)
+    if path is not None:
+        found.save(path, overwrite=overwrite)
+    return found
+
+
+def _provenance(posterior: Target, seed: int | None, configuration: Mapping[str, Any] | None) -> dict[str, Any]:
+    known = posterior if isinstance(posterior, Posterior) else None
+    data = known.likelihood.data_checksums if known else None
+    head = stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, configuration=configuration, data=data)
+    return head | (known.description if known else {})
+
+
+def _sampled(
+    posterior: Target,
+    rng: np.random.Generator,
+    effective_size: float,
+    max_evaluations: int,
+    provenance: Mapping[str, Any],
+    show: Callable[[int, float], None],
+) -> WeightedSamples:
+    """The samples; `show` is told how many vectors were evaluated, and how many samples of the last proposal count."""
     target = _NormalPrior(posterior)
     rounds = _Rounds(target, rng)
     n_par = len(posterior.parameters)
@@ -154,6 +175,7 @@ def run_importance(
             expected="parameters inside the prior at which the model and the likelihood are defined",
             remedy="Check the priors and the range of validity of the model.",
         )
+    show(target.evaluations, 0.0)
     centre, covariance = _laplace(target, rounds.z[np.argmax(rounds.value)])
     rounds.draw(_Mixture(np.ones(1), centre[None], covariance[None], NU), LAPLACE_DRAWS)
     components, wanted_efficiency = 1, EFFICIENCY
@@ -177,10 +199,13 @@ def run_importance(
             weight = np.exp(log_weight - logsumexp(log_weight))
             reached = float(1.0 / np.sum(weight**2))
             expected = max(reached / own, 0.1)
+            show(target.evaluations, reached)
             logger.debug("%d evaluations: %.0f of %d draws effective", target.evaluations, reached, own)
             if reached >= effective_size:
                 return WeightedSamples(
                     tuple(p.name for p in posterior.parameters),
+                    tuple(p.label for p in posterior.parameters),
+                    tuple(p.unit for p in posterior.parameters),
                     target.to_theta(rounds.z[-own:]),
                     weight,
                     rounds.value[-own:] + target.log_measure(rounds.z[-own:]),
@@ -189,6 +214,7 @@ def run_importance(
                     float(logsumexp(log_weight) - np.log(own)),
                     float(np.sqrt(max(1.0 / reached - 1.0 / own, 0.0))),
                     target.evaluations,
+                    provenance,
                 )
         wanted_efficiency *= PATIENCE
 

@@ -150,11 +150,6 @@ class OneSkyTerm:
         return (*powers, *(f"{k} {axis}" for d in self.dipoles for k in d.measurement for axis in ("0h", "6h")))
 
     @property
-    def provenance(self) -> Provenance:
-        """Origin of the first record."""
-        return self.records[0].provenance
-
-    @property
     def provenances(self) -> tuple[Provenance, ...]:
         """Origin of each file, once."""
         return tuple({record.provenance.name: record.provenance for record in self.records}.values())

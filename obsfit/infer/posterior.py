@@ -63,6 +63,23 @@ class Posterior:
         """Names of the columns of theta."""
         return tuple(parameter.name for parameter in self.parameters)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a stored fit is a fit of, in terms of JSON: model, parameters with their priors, measurements."""
+        return {
+            "model": self.model.name,
+            "parameters": [
+                {
+                    "name": p.name,
+                    "prior": p.prior.dist.name,
+                    "args": [*p.prior.args, *sorted(p.prior.kwds.items())],
+                }
+                for p in self.parameters
+            ],
+            "measurements": [list(term.labels) for term in self.likelihood.terms],
+            "assume_independent_skies": self.likelihood.assume_independent_skies,
+        }
+
     def skies(self, theta: FloatArray) -> list[TrueSky]:
         """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
         own = theta[:, : self._n_model]

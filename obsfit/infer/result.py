@@ -109,7 +109,8 @@ class FitResult:
         """
         with opened_store(
             path, FORMAT, what="finished fit", needs="burn_in",
-            remedy="An interrupted fit is continued by run_emcee(..., resume=True).",
+            remedy="An interrupted fit is continued by run_emcee(..., resume=True); one by importance sampling is read "
+            "by WeightedSamples.load.",
         ) as file:  # fmt: skip
             text = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "labels", "units")}
             return cls(

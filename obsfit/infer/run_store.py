@@ -36,6 +36,18 @@ def to_resume(store: Path | None, *, resume: bool, overwrite: bool) -> Path | No
     )
 
 
+def refuse_existing(store: Path | None, *, overwrite: bool) -> None:
+    """Refuse the store of a run that is not continued but made anew, before it begins.
+
+    Raises
+    ------
+    ConfigurationError
+        If the store exists and overwrite is not given.
+    """
+    if store is not None and store.exists() and not overwrite:
+        raise ConfigurationError("the store exists", path=store, remedy="Replace it with overwrite (--overwrite).")
+
+
 @contextmanager
 def opened_store(
     path: str | Path, kind: str, *, what: str, remedy: str, needs: str | None = None

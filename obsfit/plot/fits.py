@@ -13,6 +13,7 @@ from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
+from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.parameters import FloatArray
 from obsfit.plot.style import COLOURS, new_figure
 
@@ -20,18 +21,34 @@ from obsfit.plot.style import COLOURS, new_figure
 SAMPLES = 20_000
 
 
-def corner(fit: FitResult) -> Figure:
+def weighted(fit: FitResult | WeightedSamples, size: int | None = None) -> tuple[FloatArray, FloatArray | None]:
+    """Return the samples of a fit, shape (n, n_par), and their weights, shape (n,), or None where all are equal.
+
+    Parameters
+    ----------
+    fit : FitResult or WeightedSamples
+        A chain is thinned evenly to at most `size`; weighted samples are all kept.
+    size : int, optional
+        How many are enough.
+    """
+    return (fit.samples(size), None) if isinstance(fit, FitResult) else (fit.theta, fit.weight)
+
+
+def corner(fit: FitResult | WeightedSamples) -> Figure:
     """Return the marginal and pairwise posterior of all parameters, with 68 and 95 % regions.
 
     Dashed lines on the diagonal: 16, 50 and 84 % quantiles. The cross marks the maximum of the posterior.
     """
     n_par = len(fit.names)
+    samples, weight = weighted(fit, SAMPLES)
     figure = Figure(figsize=(1.0 + 1.55 * n_par, 1.0 + 1.55 * n_par))
     corner_library.corner(
-        fit.samples(SAMPLES), labels=[_wrapped(label) for label in fit.labels], quantiles=(0.16, 0.5, 0.84),
+        samples, weights=weight, labels=[_wrapped(label) for label in fit.labels], quantiles=(0.16, 0.5, 0.84),
         levels=(0.68, 0.95), truths=list(fit.maximum), truth_color=COLOURS["vermilion"], fig=figure,
         show_titles=True, title_fmt=".2f", title_kwargs={"fontsize": 9}, label_kwargs={"fontsize": 10},
         plot_datapoints=False, smooth=0.8, max_n_ticks=3,
+        # Some hundred effective samples fill fewer bins, and the tails of a proposal reach further than its weights.
+        bins=20 if weight is None else 14, range=None if weight is None else [0.998] * n_par,
     )  # fmt: skip
     return figure
 
@@ -58,7 +75,12 @@ def trace(fit: FitResult) -> Figure:
 
 
 def predictive_table(
-    posterior: Posterior, fit: FitResult, *, rng: np.random.Generator, term: int = 0, size: int = 4000
+    posterior: Posterior,
+    fit: FitResult | WeightedSamples,
+    *,
+    rng: np.random.Generator,
+    term: int = 0,
+    size: int = 4000,
 ) -> Table:
     """Return the data beside the posterior prediction of a repeated observation.
 
@@ -66,14 +88,14 @@ def predictive_table(
     ----------
     posterior : Posterior
         The posterior that was fitted.
-    fit : FitResult
+    fit : FitResult or WeightedSamples
         Its samples.
     rng : numpy.random.Generator
         Source of the predicted data.
     term : int
         Which data set of the likelihood.
     size : int
-        Number of samples that predict.
+        Number of samples that predict; weighted samples are drawn by their weights, with repetitions.
 
     Returns
     -------
@@ -82,7 +104,8 @@ def predictive_table(
         smaller value (a point is surprising below 0.025 or above 0.975).
     """
     observed = posterior.likelihood.terms[term]
-    drawn = posterior.draw(fit.samples(size), rng=rng)[term]
+    samples = fit.samples(size) if isinstance(fit, FitResult) else fit.resample(size, rng=rng)
+    drawn = posterior.draw(samples, rng=rng)[term]
     low2, low, median, high, high2 = np.percentile(drawn, [2.5, 16, 50, 84, 97.5], axis=0)
     return Table(
         {
@@ -203,13 +226,15 @@ def predictive_one_sky(term: OneSkyTerm, table: Table) -> Figure:
         axes.set_xticks([])
     for axes in panels[n_panel:]:
         axes.set_visible(False)
-    panels[0].legend(fontsize=7)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     figure.supxlabel(r"multipole $\ell$")
     figure.supylabel("power over predicted median")
     return figure
 
 
-def predictive(posterior: Posterior, fit: FitResult, *, rng: np.random.Generator, term: int = 0) -> Figure:
+def predictive(
+    posterior: Posterior, fit: FitResult | WeightedSamples, *, rng: np.random.Generator, term: int = 0
+) -> Figure:
     """Return the posterior-predictive figure of one data set, whatever its kind."""
     observed = posterior.likelihood.terms[term]
     table = predictive_table(posterior, fit, rng=rng, term=term)
@@ -220,11 +245,14 @@ def predictive(posterior: Posterior, fit: FitResult, *, rng: np.random.Generator
     return predictive_dipoles(observed, table)
 
 
-def information_gain(posterior: Posterior, samples: FloatArray, *, bins: int = 50) -> FloatArray:
+def information_gain(
+    posterior: Posterior, samples: FloatArray, weight: FloatArray | None = None, *, bins: int = 50
+) -> FloatArray:
     """Return the information gained on each parameter in bits, shape (n_par,): prior to marginal posterior.
 
-    Kullback-Leibler divergence of the histogram of the posterior in the prior's quantiles, less the bias
-    (bins - 1) / (2 n ln 2) of its n samples. Below about half a bit the data say next to nothing.
+    Kullback-Leibler divergence of the histogram of the posterior in the prior's quantiles, less its bias: the sum over
+    filled bins of the variance of a share over the share, over 2 ln 2; (bins - 1) / (2 n ln 2) for n equal weights.
+    Below about half a bit the data say next to nothing.
 
     Parameters
     ----------
@@ -232,14 +260,21 @@ def information_gain(posterior: Posterior, samples: FloatArray, *, bins: int = 5
         Whose priors count.
     samples : ndarray, shape (n, n_par)
         Posterior samples.
+    weight : ndarray, shape (n,), optional
+        Their weights. Default: all equal.
     bins : int
         Bins of equal prior probability.
     """
+    own = np.ones(len(samples)) if weight is None else weight
+    own = own / own.sum()
     gains = []
     for parameter, column in zip(posterior.parameters, samples.T, strict=True):
-        share = np.histogram(parameter.prior.cdf(column), bins=bins, range=(0, 1))[0] / len(column)
-        filled = share[share > 0]
-        gains.append(np.sum(filled * np.log2(filled * bins)) - (bins - 1) / (2 * len(column) * np.log(2)))
+        quantile = parameter.prior.cdf(column)
+        share, squared = (np.histogram(quantile, bins, range=(0, 1), weights=w)[0] for w in (own, own**2))
+        share, squared = share[share > 0], squared[share > 0]
+        # Of sums of weights that add up to one: sum over i of w_i^2 (1 or 0, in the bin or not, minus the share)^2.
+        variance = squared * (1.0 - 2.0 * share) + share**2 * squared.sum()
+        gains.append(np.sum(share * np.log2(share * bins)) - np.sum(variance / share) / (2.0 * np.log(2.0)))
     return np.maximum(np.array(gains), 0.0)
 
 

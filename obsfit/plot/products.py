@@ -14,6 +14,7 @@ from obsfit.errors import ConfigurationError
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FitResult
+from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.plot import fits
 from obsfit.plot.report import DataSource
 from obsfit.plot.style import save, styled
@@ -63,29 +64,32 @@ def write_table(
     return path
 
 
-def write_fit(posterior: Posterior, fit: FitResult, folder: str | Path, *, rng: np.random.Generator) -> Table:
+def write_fit(
+    posterior: Posterior, fit: FitResult | WeightedSamples, folder: str | Path, *, rng: np.random.Generator
+) -> Table:
     """Write summary, prediction and plots of a fit into a folder, and return the summary.
 
     Parameters
     ----------
     posterior : Posterior
         The posterior that was fitted.
-    fit : FitResult
+    fit : FitResult or WeightedSamples
         Its samples.
     folder : str or Path
-        Gets summary.ecsv, predictive.ecsv and corner, trace and predictive as PNG and SVG.
+        Gets summary.ecsv, predictive.ecsv and corner, predictive and, for a chain, trace as PNG and SVG. Without a
+        chain, the trace of an older fit there is removed.
     rng : numpy.random.Generator
         Source of the predicted data.
 
     Returns
     -------
     Table
-        `FitResult.summary` with the information gain in bits added.
+        The summary of `fit` with the information gain in bits added.
     """
     folder = Path(folder)
     sources = [DataSource.of(origin) for term in posterior.likelihood.terms for origin in term.provenances]
     summary = fit.summary()
-    summary["information_bits"] = fits.information_gain(posterior, fit.samples())
+    summary["information_bits"] = fits.information_gain(posterior, *fits.weighted(fit))
     for name in summary.colnames[2:]:
         summary[name].info.format = ".4g"
     write_table(summary, folder / "summary.ecsv", description="Posterior of each parameter", data=sources)
@@ -93,7 +97,11 @@ def write_fit(posterior: Posterior, fit: FitResult, folder: str | Path, *, rng: 
     write_table(predicted, folder / "predictive.ecsv", description="Data and posterior prediction", data=sources)
     with styled():
         save(fits.corner(fit), folder / "corner")
-        save(fits.trace(fit), folder / "trace")
+        if isinstance(fit, FitResult):
+            save(fits.trace(fit), folder / "trace")
+        else:
+            for suffix in ("png", "svg"):
+                (folder / f"trace.{suffix}").unlink(missing_ok=True)
         save(fits.predictive(posterior, fit, rng=rng), folder / "predictive")
     return summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from obsfit.execute import child_generator
 from obsfit.infer.configured import configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.emcee_runner import run_emcee
+from obsfit.infer.importance import run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
@@ -156,11 +157,15 @@ def _one_mock(configuration: CoverageConfiguration, base: Path, kind: str, index
     )
     outcome: dict[str, Any] = {kind: index, "truth": truth[0].tolist(), "ranks": None}
     try:
-        fit = run_emcee(repeated, rng=rng, settings=configuration.fit.sampler)
+        if configuration.fit.method == "importance":
+            ranks = run_importance(repeated, rng=rng, **asdict(configuration.fit.importance)).rank(truth[0])
+        else:
+            samples = run_emcee(repeated, rng=rng, settings=configuration.fit.sampler).samples()
+            ranks = (samples < truth).mean(0)
     except ConvergenceError as error:
         logger.warning("mock %d: %s", index, error.problem)
         return outcome
-    return outcome | {"ranks": (fit.samples() < truth).mean(0).tolist()}
+    return outcome | {"ranks": ranks.tolist()}
 
 
 def _mock_power(

@@ -1,14 +1,16 @@
 """Importance sampling against closed forms, sums over grids and emcee; errors in units of the claimed ones."""
 
+import h5py
 import numpy as np
 import pytest
 from scipy import stats
 
 import obsfit
-from obsfit.errors import ConvergenceError, ObsfitError
-from obsfit.infer import Likelihood, PowerTerm, SamplerSettings
+from obsfit.errors import ConfigurationError, ConvergenceError, DataFormatError, ObsfitError
+from obsfit.infer import FitResult, ImportanceSettings, Likelihood, PowerTerm, SamplerSettings, WeightedSamples
 from obsfit.infer.importance import run_importance
 from obsfit.parameters import Parameter
+from obsfit.provenance import versions
 
 LEVELS = (0.16, 0.5, 0.84)
 
@@ -150,3 +152,124 @@ def test_a_posterior_that_vanishes_is_an_error():
     target = Target([stats.uniform(0, 1)], lambda theta: np.full(len(theta), -np.inf))
     with pytest.raises(ObsfitError, match="vanishes at 100 draws of the prior"):
         run_importance(target, rng=np.random.default_rng(1))
+
+
+def test_the_summary_of_a_gaussian_is_its_closed_form():
+    """3000 effective samples: percentiles within 4.5 Monte Carlo errors (15 numbers: false alarm 1e-4)."""
+    target, _, mean, covariance = gaussian(3, 0.2)
+    run = run_importance(target, rng=np.random.default_rng(11), effective_size=3000.0)
+    table = run.summary()
+    assert table.colnames == [
+        "name", "unit", "median", "mean", "sd", "p16", "p84", "p2.5", "p97.5", "maximum", "ess"
+    ]  # fmt: skip
+    for row, centre, sd in zip(table, mean, np.sqrt(np.diag(covariance)), strict=True):
+        for name, level in (("p2.5", 0.025), ("p16", 0.16), ("median", 0.5), ("p84", 0.84), ("p97.5", 0.975)):
+            below = stats.norm(centre, sd).cdf(row[name])
+            assert abs(below - level) < 4.5 * np.sqrt(level * (1 - level) / 3000)
+        assert abs(row["mean"] - centre) < 4.5 * sd / np.sqrt(3000)
+        assert abs(row["sd"] / sd - 1) < 4.5 / np.sqrt(2 * 3000)
+    assert table.meta["effective_size"] == run.effective_size >= 3000
+    assert table.meta["log_evidence"] == run.log_evidence
+
+
+def test_the_effective_size_of_each_mean_tells_how_it_scatters():
+    """40 seeds, 4 means: scatter over the claimed error is one; outside 0.75 to 1.3 with probability below 1e-4."""
+    target, _, mean, covariance = gaussian(4, 0.05)
+    runs = [run_importance(target, rng=np.random.default_rng(seed), effective_size=200.0) for seed in range(40)]
+    error = np.sqrt(np.diag(covariance)) / np.sqrt([run.summary()["ess"] for run in runs])
+    pulls = (np.array([run.mean() for run in runs]) - mean) / error
+    assert 0.75 < pulls.std() < 1.3
+
+
+def test_the_result_survives_storage(tmp_path):
+    target, *_ = gaussian(2, 0.1)
+    path = tmp_path / "new" / "fit.h5"
+    run = run_importance(target, rng=np.random.default_rng(3), store=path, seed=3, configuration={"a": [1, 2]})
+    stored = WeightedSamples.load(path)
+    for name in ("theta", "weight", "log_prob", "maximum"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(run, name))
+    for name in (
+        "names",
+        "labels",
+        "units",
+        "effective_size",
+        "log_evidence",
+        "log_evidence_error",
+        "evaluations",
+    ):
+        assert getattr(stored, name) == getattr(run, name)
+    assert stored.provenance["seed"] == 3
+    assert stored.provenance["configuration"] == {"a": [1, 2]}
+    assert stored.provenance["versions"] == versions()
+    with h5py.File(path) as file:
+        assert file.attrs["obsfit_format"] == "obsfit-weighted-fit"
+        assert file.attrs["format_version"] == 1
+    assert [file.name for file in path.parent.iterdir()] == ["fit.h5"]
+
+
+def test_a_stored_fit_says_of_what_it_is(tmp_path):
+    spectrum = obsfit.load_spectrum("hawc-icecube-2019").select(2, 8)
+    posterior = obsfit.Posterior(obsfit.load_model("relative-diffusion"), Likelihood(PowerTerm(spectrum)))
+    run_importance(posterior, rng=np.random.default_rng(1), effective_size=50.0, store=tmp_path / "fit.h5")
+    told = obsfit.WeightedSamples.load(tmp_path / "fit.h5").provenance
+    assert told["model"] == "relative-diffusion"
+    assert [one["name"] for one in told["parameters"]] == list(posterior.names)
+    assert told["data_sha256"] == {"hawc-icecube-2019": spectrum.provenance.sha256}
+    assert told["measurements"] == [[f"l={ell}" for ell in range(2, 9)]] or len(told["measurements"][0]) == 7
+    assert told["assume_independent_skies"] is False
+
+
+def test_an_existing_store_is_refused_before_anything_is_evaluated(tmp_path):
+    target, *_ = gaussian(2, 0.1)
+    path = tmp_path / "fit.h5"
+    path.write_text("precious")
+    with pytest.raises(ConfigurationError, match="the store exists") as caught:
+        run_importance(target, rng=np.random.default_rng(1), store=path)
+    assert "--overwrite" in str(caught.value)
+    assert "--resume" not in str(caught.value)
+    assert target.calls == 0
+    assert path.read_text() == "precious"
+    run_importance(target, rng=np.random.default_rng(1), store=path, overwrite=True)
+    assert WeightedSamples.load(path).names == ("p0", "p1")
+
+
+def test_a_fit_that_does_not_converge_leaves_no_store(tmp_path):
+    target, *_ = gaussian(4, 0.05)
+    with pytest.raises(ConvergenceError):
+        run_importance(target, rng=np.random.default_rng(1), max_evaluations=700, store=tmp_path / "fit.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stores_of_another_kind_are_refused_by_name(tmp_path):
+    target, *_ = gaussian(2, 0.1)
+    run_importance(target, rng=np.random.default_rng(3), store=tmp_path / "fit.h5")
+    with pytest.raises(DataFormatError, match="not a finished fit") as caught:
+        FitResult.load(tmp_path / "fit.h5")
+    assert "WeightedSamples.load" in str(caught.value)
+    with h5py.File(tmp_path / "fit.h5", "a") as file:
+        file.attrs["obsfit_format"] = "obsfit-fit"
+    with pytest.raises(DataFormatError, match="not a fit by importance sampling") as caught:
+        WeightedSamples.load(tmp_path / "fit.h5")
+    assert "FitResult.load" in str(caught.value)
+
+
+def test_progress_is_shown_only_when_asked_for(capsys):
+    target, *_ = gaussian(2, 0.1)
+    run_importance(target, rng=np.random.default_rng(3))
+    assert capsys.readouterr() == ("", "")
+    run_importance(target, rng=np.random.default_rng(3), progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "effective samples" in err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"effective_size": 0.0}, r"importance.effective_size = 0.0"),
+        ({"max_evaluations": -1}, "max_evaluations = -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, said):
+    with pytest.raises(ConfigurationError, match=said):
+        ImportanceSettings(**wrong)

@@ -1,0 +1,144 @@
+"""The result of a fit by importance sampling: weighted samples, their summary and everything needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from astropy.table import Table
+
+from obsfit.infer.run_store import opened_store, write_head
+from obsfit.parameters import FloatArray
+from obsfit.provenance import atomic_write
+
+FORMAT = "obsfit-weighted-fit"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class WeightedSamples:
+    """Weighted samples of a posterior.
+
+    Attributes
+    ----------
+    names, labels, units : tuple of str, length n_par
+        Parameters.
+    theta : ndarray, shape (n, n_par)
+        Samples.
+    weight : ndarray, shape (n,)
+        Sums to one.
+    log_prob : ndarray, shape (n,)
+        Log posterior density, not normalised; -inf where the weight is zero.
+    maximum : ndarray, shape (n_par,)
+        The vector of the largest posterior density, with the prior as its measure, that was met.
+    effective_size : float
+        One over the sum of the squared weights.
+    log_evidence, log_evidence_error : float
+        Natural logarithm of the integral of prior times likelihood, and its standard error.
+    evaluations : int
+        Calls of the posterior, counted by vectors, the search for the maximum included.
+    provenance : mapping
+        Versions, seed, configuration, checksums of the data, choices of the likelihood.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    units: tuple[str, ...]
+    theta: FloatArray
+    weight: FloatArray
+    log_prob: FloatArray
+    maximum: FloatArray
+    effective_size: float
+    log_evidence: float
+    log_evidence_error: float
+    evaluations: int
+    provenance: Mapping[str, Any]
+
+    def mean(self) -> FloatArray:
+        """Posterior mean, shape (n_par,)."""
+        return self.weight @ self.theta
+
+    def covariance(self) -> FloatArray:
+        """Posterior covariance, shape (n_par, n_par)."""
+        offset = self.theta - self.mean()
+        return (self.weight[:, None] * offset).T @ offset
+
+    def quantile(self, levels: float | Sequence[float]) -> FloatArray:
+        """Posterior quantiles of each parameter, shape (..., n_par), at levels of any shape in [0, 1]."""
+        found = []
+        for column in self.theta.T:
+            order = np.argsort(column)
+            # Each sample stands at the middle of the step that it makes.
+            below = np.cumsum(self.weight[order]) - 0.5 * self.weight[order]
+            found.append(np.interp(levels, below, column[order]))
+        return np.stack(found, axis=-1)
+
+    def rank(self, truth: FloatArray) -> FloatArray:
+        """Posterior probability that each parameter is below `truth`, both of shape (n_par,)."""
+        return self.weight @ (self.theta < truth)
+
+    def resample(self, size: int, *, rng: np.random.Generator) -> FloatArray:
+        """Return samples of equal weight, with repetitions, shape (size, n_par)."""
+        return self.theta[rng.choice(len(self.theta), size=size, p=self.weight)]
+
+    def summary(self) -> Table:
+        r"""Table with one row for each parameter.
+
+        Columns: name, unit, median, mean, sd, the 16, 84, 2.5 and 97.5 percentiles, the maximum-posterior value, and
+        the effective sample size of the mean: the variance over the squared standard error of the mean,
+        :math:`\sum_i w_i (x_i - \bar x)^2 / \sum_i w_i^2 (x_i - \bar x)^2`. ``meta`` has the effective size of the
+        weights alone, the evaluations and the evidence.
+        """
+        low2, low, median, high, high2 = self.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
+        mean = self.mean()
+        squared = (self.theta - mean) ** 2
+        variance = self.weight @ squared
+        table = Table(
+            {
+                "name": list(self.names), "unit": list(self.units), "median": median, "mean": mean,
+                "sd": np.sqrt(variance), "p16": low, "p84": high, "p2.5": low2, "p97.5": high2,
+                "maximum": self.maximum, "ess": variance / (self.weight**2 @ squared),
+            }
+        )  # fmt: skip
+        for name in ("evaluations", "effective_size", "log_evidence", "log_evidence_error"):
+            table.meta[name] = getattr(self, name)
+        return table
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the result to an HDF5 file, complete or not at all."""
+        with atomic_write(path, overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
+            write_head(file, FORMAT, FORMAT_VERSION, self.provenance)
+            for name in ("names", "labels", "units"):
+                file.attrs[name] = json.dumps(getattr(self, name))
+            for name in ("effective_size", "log_evidence", "log_evidence_error", "evaluations"):
+                file.attrs[name] = getattr(self, name)
+            for name in ("theta", "weight", "log_prob", "maximum"):
+                file[name] = getattr(self, name)
+
+    @classmethod
+    def load(cls, path: str | Path) -> WeightedSamples:
+        """Return the result stored in `path`.
+
+        Raises
+        ------
+        DataFormatError
+            If the file is no fit of this format.
+        """
+        with opened_store(
+            path,
+            FORMAT,
+            what="fit by importance sampling",
+            remedy="Chains of run_emcee are read by FitResult.load.",
+        ) as file:
+            names, labels, units = (tuple(json.loads(file.attrs[name])) for name in ("names", "labels", "units"))
+            return cls(
+                names, labels, units, file["theta"][:], file["weight"][:], file["log_prob"][:], file["maximum"][:],
+                float(file.attrs["effective_size"]), float(file.attrs["log_evidence"]),
+                float(file.attrs["log_evidence_error"]), int(file.attrs["evaluations"]),
+                json.loads(file.attrs["provenance"]),
+            )  # fmt: skip
