@@ -10,7 +10,9 @@ from astropy.table import Table
 
 import obsfit
 from obsfit.cli import main
+from obsfit.ingest.bin_files import write_bin_files
 from obsfit.ingest.count_maps import read_count_map
+from obsfit.ingest.multimap import write_multimap
 from obsfit.ingest.record_files import read_record, write_record
 from obsfit.reconstruct.ring_sums import ring_counts
 
@@ -330,3 +332,59 @@ def test_bad_input_of_a_spectrum_is_one_error_and_no_file(old, new, code, words,
     assert err.startswith("obsfit: ")
     assert words in err
     assert not (folder / "out").exists()
+
+
+SMALL = MOCK.split("[event_list]")[0].replace("events = 1e11", "events = 1e7").replace('"mock"', '"small"')
+
+
+@pytest.mark.parametrize(
+    ("method", "maps", "published"),
+    [
+        ("direct-integration", True, False),
+        ("time-scrambling", True, False),
+        ("forward-backward", False, True),
+        ("rayleigh", False, True),
+    ],
+)
+def test_the_other_methods_write_what_the_documentation_says(method, maps, published, folder, capsys):
+    assert call(folder, "mock", SMALL) == 0
+    text = RECONSTRUCT.replace("low-multipole-likelihood", method).replace("mock/HAWC.h5", "small/HAWC.h5")
+    capsys.readouterr()
+    assert call(folder, "reconstruct", text) == 0
+    told = json.loads(capsys.readouterr().out)
+    written = {path.name for path in (folder / "out").iterdir()}
+    assert written == {*told["files"], "reconstruction.json"}
+    assert (
+        {"reconstruction.h5", "map.fits", "counts.fits", "significance.fits", "multipoles.ecsv"} <= written
+    ) is maps
+    assert ("dipole.ecsv" in written) is published
+    assert ("dipole.ecsv" in told["left_out"]) is not published
+    assert {"harmonics.ecsv", "dipole.png"} <= written
+
+
+def test_expected_counts_have_a_map_but_no_significance(folder, capsys):
+    assert call(folder, "mock", SMALL.replace("seed = 1", "seed = 1\nasimov = true")) == 0
+    text = RECONSTRUCT.replace("low-multipole", "iterative").replace("mock/HAWC.h5", "small/HAWC.h5")
+    capsys.readouterr()
+    assert call(folder, "reconstruct", text) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["left_out"]) == {"counts.fits", "significance.fits"}
+    assert not set(told["left_out"]) & set(told["files"])
+    row = told["harmonics"][0]
+    # Without noise, what remains is the width of the coarse cells.
+    assert (row["cosine"], row["sine"]) == (pytest.approx(8e-4, rel=5e-3), pytest.approx(6e-4, rel=5e-3))
+
+
+def test_files_of_other_programs_give_the_same_as_our_own(folder, capsys):
+    assert call(folder, "mock", SMALL.replace("n_dec = 32", "nside = 8")) == 0
+    events = read_record(folder / "small/HAWC.h5")
+    write_multimap(folder / "maps.fits", events, axes="SEZ")
+    write_bin_files(folder / "bin_", events, axes="ENU")
+    found = []
+    for source, kind in (("small/HAWC.h5", "obsfit"), ("maps.fits", "multimap"), ("bin_", "bin-files")):
+        capsys.readouterr()
+        text = RECONSTRUCT.replace("mock/HAWC.h5", source).replace('"out"', f'"out-{kind}"')
+        assert call(folder, "reconstruct", text + f'format = "{kind}"\n') == 0
+        found.append(json.loads(capsys.readouterr().out)["harmonics"])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
