@@ -42,8 +42,9 @@ def pseudo_spectrum_figure(spectrum: PowerSpectrum, decoupled: DecoupledSpectrum
         if decoupled is not None:
             good = decoupled.c_ell > 0.0
             width = 0.5 * (decoupled.ell_high - decoupled.ell_low)[good]
+            error = None if decoupled.covariance is None else np.sqrt(np.diag(decoupled.covariance))[good]
             axes.errorbar(
-                decoupled.ell[good], decoupled.c_ell[good], xerr=width, fmt="s", color=COLOURS["vermilion"],
+                decoupled.ell[good], decoupled.c_ell[good], error, width, fmt="s", color=COLOURS["vermilion"],
                 label="power of the sky, noise subtracted",
             )  # fmt: skip
         axes.set(xscale="log", yscale="log")
