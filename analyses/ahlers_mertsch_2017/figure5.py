@@ -153,7 +153,7 @@ def make(context: Context) -> FigureEntry:
         "degrees with the mean of each declination removed. No noise and no smoothing. The colours are one scale.",
         alt="Four maps. The mock sky has a broad excess and a broad deficit on opposite sides, with structure on "
         "smaller scales; two circles about right ascension 135 and declination 19 degrees mark zenith angles 30 "
-        "and 60. The observable sky below keeps the pattern in right ascension between declinations -41 and 79, not the "
+        "and 60. The observable sky below keeps the pattern in right ascension from -41 to 79 degrees, not the "
         "difference between north and south. On the right the same part of both skies at 09:00, where a structure "
         "of the true sky is weaker or stronger in the observable one.",
         image="figure5.png", table="figure5.ecsv", comparisons=compare(context.expected, "figure5", ours),

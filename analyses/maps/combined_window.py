@@ -125,7 +125,13 @@ def draw(alm: np.ndarray, maps: dict[str, np.ndarray], table: Table, stem: Path)
             axes = figure.add_subplot(grid[place // 2, place % 2], projection="mollweide")
             smoothing = None if place == 0 else SMOOTHING
             image = draw_sky_map(
-                axes, values, limits=(-limit, limit), smoothing=smoothing, colour_bar=False, label_size=8.0
+                axes,
+                values,
+                limits=(-limit, limit),
+                smoothing=smoothing,
+                colour_bar=False,
+                label_size=8.0,
+                columns=800,
             )
             axes.set_title(title, fontsize=11, pad=10)
         bar = figure.colorbar(
@@ -174,7 +180,7 @@ def draw_dipoles(axes: Axes, table: Table) -> None:
 
 
 def make(context: Context) -> FigureEntry:
-    grid = HourAngleGrid(180, 360) if context.full else HourAngleGrid(96, 240)
+    grid = HourAngleGrid(180, 360) if context.full else HourAngleGrid(90, 180)
     alm = mock_alm(context.rng)
     found = reconstructed(alm, grid, context.rng)
     table = dipoles(found)

@@ -111,7 +111,14 @@ def draw(sky: SkyMap, rest: SkyMap, error: np.ndarray, dipoles: Table, power: Ta
         for place, (title, values, unit, quantity, limit) in enumerate(panels):
             axes = figure.add_subplot(grid[place // 2, place % 2], projection="mollweide")
             draw_sky_map(
-                axes, values, unit=unit, quantity=quantity, limits=(-limit, limit), label_size=8.0, shrink=0.75
+                axes,
+                values,
+                unit=unit,
+                quantity=quantity,
+                limits=(-limit, limit),
+                label_size=8.0,
+                shrink=0.75,
+                columns=800,
             )
             axes.set_title(title, fontsize=11, pad=10)
         draw_dipoles(figure.add_subplot(grid[2, 0]), dipoles)
