@@ -27,6 +27,9 @@ class Case:
         Interleaved repetitions, of which the median is taken.
     agree : callable or None
         Whether two results are the same; None where they cannot be.
+    whole : callable or None
+        How many times longer the usual route would take if it were run in full, given its result, where it is too slow
+        for that; None where it is run in full.
     memory : callable or None
         Peak memory in MiB of a route, given the route; None for the allocations that Python traces during one call.
     """
@@ -39,4 +42,5 @@ class Case:
     count: int = 1
     repeats: int = 7
     agree: Callable[[Any, Any], bool] | None = None
+    whole: Callable[[Any], float] | None = None
     memory: Callable[[Callable[[], Any]], float] | None = None

@@ -128,12 +128,12 @@ def test_the_table_of_predictions_is_that_of_equal_samples_drawn_by_weight(path)
         assert np.abs(rank - level).max() < 4.5 * np.sqrt(2 * level * (1 - level) / 2000)
 
 
-@pytest.mark.parametrize("n", [800, 20_000])
+@pytest.mark.parametrize("n", [400, 20_000])
 def test_the_information_of_weighted_samples(path, n):
     """Density 2q of the prior's quantile q: 1 - 1 / (2 ln 2) bits, whatever the number of samples."""
     posterior = configured_posterior(load_configuration(path, FitConfiguration), base=path.parent)
     rng, gains = np.random.default_rng(1), []
-    for _ in range(100 if n < 1000 else 5):
+    for _ in range(200 if n < 1000 else 5):
         quantile = rng.uniform(size=(n, 3))
         theta = np.column_stack([p.prior.ppf(q) for p, q in zip(posterior.parameters, quantile.T, strict=True)])
         weight = quantile[:, 0] / quantile[:, 0].sum()
