@@ -123,6 +123,18 @@ def covariances(study):
     return markdown(header, rows)
 
 
+def coverage(study):
+    """Coverage and pulls of the two components of the dipole, over all points, by method."""
+    rows = []
+    components = study.numbers[[str(name).startswith("delta") for name in study.numbers["number"]]]
+    for method in study.methods:
+        own = components[components["method"] == method]
+        columns = ("coverage_68", "coverage_95", "pull_width", "truth_in_68", "truth_in_95")
+        rows.append([method, str(own["mocks"].sum() // 2), *(f"{np.mean(own[name]):.3f}" for name in columns)])
+    header = ["method", "mocks", "prediction in 68 %", "in 95 %", "width of pulls", "truth in 68 %", "in 95 %"]
+    return markdown(header, rows)
+
+
 def refused(study):
     """What was refused and why."""
     rows = [[str(row["scan"]), str(row["value"]), str(row["method"]), str(row["why"])] for row in study.refusals]
@@ -149,6 +161,7 @@ def powers(study, scan):
 TABLES = {
     "latitude": ("latitude_and_cut", lambda s: amplitudes(s, "latitude", "latitude")),
     "cut": ("latitude_and_cut", lambda s: amplitudes(s, "zenith cut", "zenith cut")),
+    "coverage": ("latitude_and_cut", coverage),
     "cross-talk": ("cross_talk", lambda s: amplitudes(s, "at 20 deg", "sky, at 20 deg")),
     "cross-talk-pole": ("cross_talk", lambda s: amplitudes(s, "at the pole", "sky, at the pole")),
     "cross-talk-lmax": ("cross_talk", lambda s: amplitudes(s, "largest multipole fitted", "largest l fitted")),
