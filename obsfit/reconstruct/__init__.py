@@ -10,6 +10,7 @@ from obsfit.reconstruct.low_multipole import LowMultipoleLikelihood, profiled_co
 from obsfit.reconstruct.multipole_subtraction import subtract_multipoles
 from obsfit.reconstruct.multipoles import fit_multipoles
 from obsfit.reconstruct.nulls import NullTest, agreement, cell_agreement, null_tests, vanishing
+from obsfit.reconstruct.placed_events import placed_map
 from obsfit.reconstruct.rayleigh import Rayleigh, rayleigh
 from obsfit.reconstruct.responses import low_multipole_response, map_response, response_operator
 from obsfit.reconstruct.right_ascension import RightAscensionProjection, antisidereal_systematic
@@ -47,6 +48,7 @@ __all__ = [
     "low_multipole_response",
     "map_response",
     "null_tests",
+    "placed_map",
     "profiled_covariance",
     "profiled_fisher",
     "rayleigh",

@@ -150,7 +150,7 @@ class IterativeLikelihood:
             grid=grid,
             spec=ObservationSpec(
                 method="iterative-likelihood",
-                settings=asdict(self),
+                settings={**asdict(self), "weighted": any(c.squared is not None for c in counts)},
                 detectors=tuple(c.detector for c in counts),
                 dec_min_rad=float(edges[bands[0]]),
                 dec_max_rad=float(edges[bands[-1] + 1]),

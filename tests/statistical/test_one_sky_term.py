@@ -154,7 +154,9 @@ def test_one_full_sky_spectrum_has_the_law_of_chi_square():
     """On the full sky powers are independent with 2 l degrees of freedom: differences of log density are exact."""
     ell = np.arange(1, 7)
     data = 0.7 * ell**-2.5 / (2 * ell + 1)
-    term = OneSkyTerm((full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None, None), floor=0.0)
+    term = OneSkyTerm(
+        (full_sky("full", 10.0, ell, c_ell=data, noise=1e-12),), Nuisances(None, None, None), floor=0.0
+    )
     slopes = np.array([-3.5, -3.0, -2.5, -2.0])
     c = np.concatenate([power_law(np.array([10.0]), 1.0, slope=slope, lmax=20) for slope in slopes])
     found = term.log_prob(TrueSky(np.array([10.0]), c_ell=c), np.zeros((4, 0)))

@@ -184,7 +184,8 @@ def test_a_configuration_takes_several_data_sets():
     )
     joint = configured_posterior(configuration, base=Path())
     assert joint.names == (
-        "log10_c1", "exponent", "slope", "log10_coherence", "log10_noise", "response_width",
+        "log10_c1", "exponent", "slope", "log10_coherence", "log10_noise", "response_width", "weight_13_tev",
+        "weight_24_tev",
     )  # fmt: skip
     apart = configured_posterior(replace(configuration, assume_independent_skies=True), base=Path())
     assert len(apart.likelihood.terms) == 3
