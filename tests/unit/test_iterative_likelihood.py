@@ -56,7 +56,9 @@ def test_spec_says_what_was_done():
     )
     spec = result.spec
     assert spec.method == "iterative-likelihood"
-    assert spec.settings == {"tolerance": 1e-8, "depth": 5, "precondition": True, "max_iterations": 500}
+    assert spec.settings == {
+        "tolerance": 1e-8, "depth": 5, "precondition": True, "max_iterations": 500, "weighted": False,
+    }  # fmt: skip
     assert spec.detectors == ("one", "two")
     assert (spec.frame, spec.filtered) == ("sidereal", True)
     assert spec.dec_min_rad == pytest.approx(np.radians(-60))
