@@ -382,9 +382,9 @@ class OneSkyTerm:
         """Blocks of the powers, before anything is known of the dipoles."""
         blocks = []
         for rows, (response, noise) in zip(self._blocks, seen.rows, strict=True):
-            signal = row_covariance(response, rows.owner, response, rows.owner, seen.power)
-            scale = np.sqrt(seen.noise_scale[:, rows.owner])
-            total = signal + scale[:, :, None] * noise * scale[:, None, :]
+            total = row_covariance(response, rows.owner, response, rows.owner, seen.power)
+            # noise is common to rows of one spectrum only: its factor is that of either row
+            total += seen.noise_scale[:, rows.owner, None] * noise
             mean = None
             if seen.fixed is not None:
                 b = fixed_rows(response, rows.owner, seen.fixed, rows.m)
