@@ -12,7 +12,6 @@ from scipy.special import sph_harm_y
 
 from obsfit.errors import ConfigurationError
 from obsfit.operators.projections import right_ascension_row
-from obsfit.reconstruct._mirror_pairs import sub_pixels
 from obsfit.records.event_map import EventMap, HourAngleGrid, RingCounts
 
 FloatArray = NDArray[np.float64]
@@ -56,19 +55,6 @@ def check_harmonics(harmonics: int, fitted: int | None = None) -> None:
         raise ConfigurationError(
             f"harmonics {harmonics}, fitted {fitted}", expected="harmonics >= 1 and fitted_harmonics >= harmonics"
         )
-
-
-def seen_declinations(events: EventMap | RingCounts) -> tuple[float, float]:
-    """Limits of the declinations with events."""
-    if isinstance(events, RingCounts):
-        rings = np.flatnonzero(events.per_sky.sum(axis=1))
-        return float(events.grid.dec_edges_rad[rings[0]]), float(events.grid.dec_edges_rad[rings[-1] + 1])
-    seen = np.flatnonzero(events.counts.sum(axis=0))
-    if isinstance(events.grid, HourAngleGrid):
-        ring, edges = seen // events.grid.n_time, events.grid.dec_edges_rad
-        return float(edges[ring.min()]), float(edges[ring.max() + 1])
-    dec = sub_pixels(events.grid, seen)[0]
-    return float(dec.min()), float(dec.max())
 
 
 def time_centres(n_time: int) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from obsfit.errors import ConfigurationError
 from obsfit.reconstruct.ring_sums import ring_counts
 from obsfit.records.event_map import EventMap, RingCounts
-from obsfit.records.reconstruction import ObservationSpec
 
 FloatArray = NDArray[np.float64]
 
@@ -72,22 +71,4 @@ def fine_declinations(rings: Sequence[RingCounts]) -> FloatArray:
     n_sub = int(np.gcd.reduce([item.per_declination.size // n_dec for item in rings]))
     return np.asarray(
         np.sum([item.per_declination.reshape(n_dec * n_sub, -1).sum(axis=1) for item in rings], axis=0)
-    )
-
-
-def specification(
-    method: str, settings: Mapping[str, float | int | str | bool], rings: Sequence[RingCounts], loss: str
-) -> ObservationSpec:
-    """Return the description of a reconstruction without a_l0 of these events."""
-    seen = np.flatnonzero(np.sum([item.per_cell.sum(axis=1) for item in rings], axis=0) > 0.0)
-    edges = rings[0].grid.dec_edges_rad
-    return ObservationSpec(
-        method=method,
-        settings=settings,
-        detectors=tuple(item.detector for item in rings),
-        dec_min_rad=float(edges[seen[0]]),
-        dec_max_rad=float(edges[seen[-1] + 1]),
-        frame=rings[0].frame,
-        filtered=True,
-        loss=loss,
     )

@@ -13,9 +13,9 @@ from obsfit.reconstruct._ring_inputs import (
     HOURS,
     fine_declinations,
     in_windows,
-    specification,
     window_bins,
 )
+from obsfit.reconstruct._specification import specification
 from obsfit.reconstruct.ring_sums import Events, as_list, check_together
 from obsfit.records.event_map import RingCounts
 from obsfit.records.reconstruction import MapReconstruction, ObservationSpec

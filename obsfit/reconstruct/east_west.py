@@ -29,12 +29,12 @@ from obsfit.reconstruct._harmonic_inputs import (
     combine_rows,
     design,
     event_maps,
-    seen_declinations,
     time_centres,
 )
 from obsfit.reconstruct._mirror_pairs import cosine_power, legendre, mirror_pairs
+from obsfit.reconstruct._specification import specification
 from obsfit.records.event_map import EventMap, RingCounts
-from obsfit.records.reconstruction import DipoleReconstruction, ObservationSpec
+from obsfit.records.reconstruction import DipoleReconstruction
 from obsfit.statistics.circular import (
     LimitMethod,
     amplitude_upper_limit,
@@ -185,16 +185,8 @@ class EastWest:
         maps = event_maps(events, METHOD, "sums over time and pixels do not keep the half-skies apart in time")
         single = [self._one(event_map) for event_map in maps]
         components, covariance, _ = combine([c for c, _ in single], [v for _, v in single])
-        low, high = zip(*(seen_declinations(event_map) for event_map in maps), strict=True)
-        spec = ObservationSpec(
-            method=METHOD,
-            settings={"harmonics": self.harmonics, "fitted_harmonics": self.fitted_harmonics},
-            detectors=tuple(event_map.detector for event_map in maps),
-            dec_min_rad=min(low),
-            dec_max_rad=max(high),
-            frame=maps[0].frame,
-            filtered=True,
-            loss=LOSS,
+        spec = specification(
+            METHOD, {"harmonics": self.harmonics, "fitted_harmonics": self.fitted_harmonics}, maps, LOSS
         )
         return DipoleReconstruction(components, covariance, spec, tuple(m.provenance for m in maps))
 

@@ -27,12 +27,12 @@ from obsfit.reconstruct._harmonic_inputs import (
     design,
     event_maps,
     on_equator,
-    seen_declinations,
     time_centres,
 )
 from obsfit.reconstruct._mirror_pairs import MirrorPairs, cosine_power, legendre, mirror_pairs
+from obsfit.reconstruct._specification import specification
 from obsfit.records.event_map import EventMap, RingCounts
-from obsfit.records.reconstruction import DipoleReconstruction, ObservationSpec
+from obsfit.records.reconstruction import DipoleReconstruction
 
 __all__ = ["ForwardBackward", "ForwardBackwardBands"]
 
@@ -136,23 +136,18 @@ class ForwardBackward:
         maps = event_maps(events, METHOD, REASON)
         components, covariances, _ = zip(*(self._one(event_map, None) for event_map in maps), strict=True)
         mean, covariance, _ = combine(components, covariances)
-        low, high = zip(*(seen_declinations(event_map) for event_map in maps), strict=True)
         dipole = "A dipole is seen as it is" if self.corrected else "A dipole is reduced by <cos(declination)>"
-        spec = ObservationSpec(
-            method=METHOD,
-            settings={
+        spec = specification(
+            METHOD,
+            {
                 "harmonics": self.harmonics,
                 "fitted_harmonics": self.fitted_harmonics,
                 "n_bands": self.n_bands,
                 "weight": self.weight,
                 "corrected": self.corrected,
             },
-            detectors=tuple(event_map.detector for event_map in maps),
-            dec_min_rad=min(low),
-            dec_max_rad=max(high),
-            frame=maps[0].frame,
-            filtered=True,
-            loss=f"Loses m = 0. {dipole}; multipoles l > n leak as into a right-ascension projection.",
+            maps,
+            f"Loses m = 0. {dipole}; multipoles l > n leak as into a right-ascension projection.",
         )
         return DipoleReconstruction(mean, covariance, spec, tuple(m.provenance for m in maps))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError
+from obsfit.reconstruct._ring_inputs import fine_declinations
 from obsfit.reconstruct._ring_solver import Acceleration, RingIteration, RingSystem, to_waves
 from obsfit.reconstruct.gaps import refuse_hidden_gradients
 from obsfit.reconstruct.ring_sums import as_ring_counts
@@ -146,7 +147,7 @@ class IterativeLikelihood:
                 on_grid(acceptance[part] / total, bands[system.ring[part]])
                 for part, total in zip(system.rows, scale, strict=True)
             ),
-            per_declination=_finest(counts),
+            per_declination=fine_declinations(counts),
             grid=grid,
             spec=ObservationSpec(
                 method="iterative-likelihood",
@@ -242,10 +243,3 @@ def _inverse(counts: Sequence[RingCounts]) -> ComplexArray:
             remedy="Use fewer time bins, or another method.",
         )
     return np.asarray(np.linalg.inv(independent), dtype=np.complex128)
-
-
-def _finest(counts: Sequence[RingCounts]) -> FloatArray:
-    """Counts in declination of all detectors, in the finest bands that all of them have."""
-    n_dec = counts[0].grid.n_dec
-    n_sub = int(np.gcd.reduce([c.per_declination.size // n_dec for c in counts]))
-    return np.sum([c.per_declination.reshape(n_dec * n_sub, -1).sum(axis=1) for c in counts], axis=0)

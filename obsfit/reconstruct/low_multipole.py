@@ -10,7 +10,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from obsfit.errors import ConvergenceError
-from obsfit.reconstruct._ring_inputs import specification
+from obsfit.reconstruct._specification import specification
 from obsfit.reconstruct.gaps import refuse_hidden_gradients
 from obsfit.reconstruct.ring_harmonics import (
     Moments,

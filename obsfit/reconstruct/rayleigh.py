@@ -25,12 +25,12 @@ from obsfit.reconstruct._harmonic_inputs import (
     detectors,
     projection_row,
     ring_mean_cosines,
-    seen_declinations,
     time_centres,
 )
 from obsfit.reconstruct._mirror_pairs import sub_pixels
+from obsfit.reconstruct._specification import specification
 from obsfit.records.event_map import EventMap, HourAngleGrid, RingCounts
-from obsfit.records.reconstruction import DipoleReconstruction, ObservationSpec
+from obsfit.records.reconstruction import DipoleReconstruction
 from obsfit.statistics.circular import (
     LimitMethod,
     amplitude_upper_limit,
@@ -251,22 +251,17 @@ class Rayleigh:
         found = detectors(events, METHOD)
         single = [self._one(record, i, len(found)) for i, record in enumerate(found)]
         components, covariance, _ = combine([c for c, _ in single], [v for _, v in single])
-        low, high = zip(*(seen_declinations(record) for record in found), strict=True)
         dipole = "A dipole is seen as it is" if self.corrected else "A dipole is reduced by <cos(declination)>"
         even = "Exposure that is not even in sidereal time" if self.exposure is None else "Errors of the exposure"
-        spec = ObservationSpec(
-            method=METHOD,
-            settings={
+        spec = specification(
+            METHOD,
+            {
                 "harmonics": self.harmonics,
                 "corrected": self.corrected,
                 "exposure": "even" if self.exposure is None else "given",
             },
-            detectors=tuple(record.detector for record in found),
-            dec_min_rad=min(low),
-            dec_max_rad=max(high),
-            frame=found[0].frame,
-            filtered=True,
-            loss=f"Loses m = 0. {dipole}; multipoles l > n leak in. {even} is taken for anisotropy.",
+            found,
+            f"Loses m = 0. {dipole}; multipoles l > n leak in. {even} is taken for anisotropy.",
         )
         return DipoleReconstruction(components, covariance, spec, tuple(r.provenance for r in found))
 

@@ -19,6 +19,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
 from obsfit.reconstruct._harmonic_inputs import check_harmonics, design, on_equator
+from obsfit.reconstruct._specification import specification
 from obsfit.reconstruct.direct_integration import background_map, direct_integration_map
 from obsfit.reconstruct.ring_harmonics import bin_window, multipoles, ring_harmonics
 from obsfit.reconstruct.ring_sums import as_ring_counts
@@ -362,17 +363,12 @@ def ring_mean_map(rings: Sequence[RingCounts]) -> tuple[MapReconstruction, Float
     counts = np.sum([r.per_sky for r in rings], axis=0)
     squares = np.sum([r.per_sky if r.squared is None else r.squared[2] for r in rings], axis=0)
     expected = np.broadcast_to(counts.mean(axis=1, keepdims=True), counts.shape)
-    seen = np.flatnonzero(counts.any(axis=1))
-    edges = rings[0].grid.dec_edges_rad
-    spec = ObservationSpec(
-        method=RING_MEANS,
-        settings={"weighted": any(r.squared is not None for r in rings)},
-        detectors=tuple(r.detector for r in rings),
-        dec_min_rad=float(edges[seen[0]]),
-        dec_max_rad=float(edges[seen[-1] + 1]),
-        frame=rings[0].frame,
-        filtered=True,
-        loss="a_l0 is lost. Exposure that is not even in right ascension is taken for anisotropy.",
+    settings = {"weighted": any(r.squared is not None for r in rings)}
+    spec = specification(
+        RING_MEANS,
+        settings,
+        rings,
+        "a_l0 is lost. Exposure that is not even in right ascension is taken for anisotropy.",
     )
     safe = np.where(expected > 0.0, expected, 1.0)
     return background_map(rings, np.ascontiguousarray(expected), spec), squares / safe**2

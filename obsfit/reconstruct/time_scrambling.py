@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from obsfit.errors import ConfigurationError, ObsfitError
-from obsfit.reconstruct._ring_inputs import HOURS, in_windows, specification
+from obsfit.reconstruct._ring_inputs import HOURS, in_windows
+from obsfit.reconstruct._specification import specification
 from obsfit.reconstruct.direct_integration import background_map, whole_turns
 from obsfit.reconstruct.ring_sums import Events, as_list
 from obsfit.records.event_map import HourAngleGrid
