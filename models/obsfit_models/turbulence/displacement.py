@@ -14,6 +14,13 @@ import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from obsfit_models.turbulence.directions import (
+    fitted_alm,
+    gram_matrix,
+    harmonic_sums,
+    healpix_directions,
+    jittered_directions,
+)
 from obsfit_models.turbulence.field import MagneticField
 from obsfit_models.turbulence.orbits import back_track
 
@@ -56,6 +63,40 @@ class DisplacementSky:
         return int(hp.Alm.getlmax(self.alm.shape[-1]))
 
 
+def displacement_sums(
+    field: MagneticField,
+    arrival: FloatArray,
+    times: ArrayLike,
+    *,
+    gyroradius: ArrayLike,
+    lmax: int,
+    step: float | None,
+) -> tuple[FloatArray, FloatArray]:
+    """Return what a set of directions, or a part of it, adds to a displacement sky.
+
+    Parameters
+    ----------
+    field, times, gyroradius, lmax, step
+        As in `displacement_sky`.
+    arrival : ndarray, shape (3, n)
+        Directions of arrival.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_gyroradius, n_time, 6, (lmax + 1)^2)
+        `directions.harmonic_sums` of the six components.
+    product : ndarray, shape (n_gyroradius, n_time, 6, 6)
+        Sums of products of two components.
+    """
+    sums, product = [], []
+    for radius in np.array(gyroradius, dtype=np.float64, ndmin=1):
+        orbits = back_track(field, arrival, times, gyroradius=float(radius), step=step)
+        maps = np.concatenate([orbits.position, orbits.momentum], axis=1)
+        sums.append(harmonic_sums(arrival, maps, lmax))
+        product.append(np.einsum("tin,tjn->tij", maps, maps))
+    return np.array(sums), np.array(product)
+
+
 def displacement_sky(
     field: MagneticField,
     times: ArrayLike,
@@ -64,8 +105,10 @@ def displacement_sky(
     nside: int,
     lmax: int,
     step: float | None = None,
+    sets: int = 1,
+    rng: np.random.Generator | None = None,
 ) -> DisplacementSky:
-    """Return the displacement sky of the pixel centres of a HEALPix grid, for fixed times of back-tracking.
+    """Return the displacement sky of one field for fixed times of back-tracking.
 
     Parameters
     ----------
@@ -80,21 +123,28 @@ def displacement_sky(
         Largest multipole kept.
     step : float, optional
         As in `orbits.back_track`.
+    sets : int
+        Number of sets of directions; cross-spectra of two sets have no shot noise.
+    rng : numpy.random.Generator, optional
+        Directions are then drawn at random in the pixels (`directions.jittered_directions`). Default: pixel centres,
+        of which there is one set only.
+
+    Raises
+    ------
+    ValueError
+        If `nside` is not a power of two, several sets are asked for without a generator, or an argument of
+        `orbits.back_track` is refused.
     """
-    if not hp.isnsideok(nside, nest=True):
-        raise ValueError(f"nside {nside}: expected a power of two")
-    arrival = np.array(hp.pix2vec(nside, np.arange(hp.nside2npix(nside))))
-    radii = np.array(gyroradius, dtype=np.float64, ndmin=1)
+    if sets < 1 or (sets > 1 and rng is None):
+        raise ValueError(f"sets {sets}: expected 1, or more with a generator that draws their directions")
+    radii, stops = (np.array(values, dtype=np.float64, ndmin=1) for values in (gyroradius, times))
     alm, product = [], []
-    for radius in radii:
-        orbits = back_track(field, arrival, times, gyroradius=float(radius), step=step)
-        maps = np.concatenate([orbits.position, orbits.momentum], axis=1)
-        alm.append([[hp.map2alm(part, lmax=lmax, iter=3) for part in at_stop] for at_stop in maps])
-        product.append(np.einsum("tin,tjn->tij", maps, maps) / maps.shape[-1])
-    return DisplacementSky(
-        np.array(alm)[None], np.array(product)[None], radii, np.array(times, dtype=np.float64, ndmin=1), "time",
-        arrival.shape[1],
-    )  # fmt: skip
+    for _ in range(sets):
+        arrival = healpix_directions(nside) if rng is None else jittered_directions(nside, rng=rng)
+        sums, products = displacement_sums(field, arrival, stops, gyroradius=radii, lmax=lmax, step=step)
+        alm.append(fitted_alm(sums, gram_matrix(arrival, lmax)))
+        product.append(products / arrival.shape[1])
+    return DisplacementSky(np.array(alm), np.array(product), radii, stops, "time", hp.nside2npix(nside))
 
 
 def cross_power(first: ComplexArray, second: ComplexArray) -> FloatArray:

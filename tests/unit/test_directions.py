@@ -1,0 +1,64 @@
+"""Directions and the a_lm of functions on them, against healpy."""
+
+import healpy as hp
+import numpy as np
+import pytest
+from obsfit_models.turbulence.directions import (
+    fitted_alm,
+    gram_matrix,
+    harmonic_sums,
+    healpix_directions,
+    jittered_directions,
+    real_harmonics,
+)
+
+
+def random_alm(lmax, rng):
+    alm = rng.normal(size=hp.Alm.getsize(lmax)) + 1j * rng.normal(size=hp.Alm.getsize(lmax))
+    alm[: lmax + 1] = alm[: lmax + 1].real
+    return alm
+
+
+def test_harmonics_are_those_of_healpy():
+    """alm2map is the definition; the coefficients of the real basis are sqrt(2) times real and imaginary parts."""
+    alm = random_alm(7, np.random.default_rng(1))
+    m = hp.Alm.getlm(7)[1]
+    coefficients = np.concatenate([np.where(m == 0, 1, np.sqrt(2)) * alm.real, np.sqrt(2) * alm.imag[m > 0]])
+    values = real_harmonics(healpix_directions(4), 7) @ coefficients
+    assert values == pytest.approx(hp.alm2map(alm, 4), abs=1e-12)
+
+
+def test_fit_is_exact_below_lmax_on_any_directions():
+    rng = np.random.default_rng(2)
+    alm = random_alm(5, rng)
+    vectors = rng.normal(size=(3, 300))
+    vectors /= np.linalg.norm(vectors, axis=0)
+    theta, phi = np.arccos(vectors[2]), np.arctan2(vectors[1], vectors[0])
+    ell, m = hp.Alm.getlm(5)
+    from scipy.special import sph_harm_y
+
+    values = sum(
+        (1 if n == 0 else 2) * np.real(a * sph_harm_y(degree, n, theta, phi))
+        for a, degree, n in zip(alm, ell, m, strict=True)
+    )
+    halves = [harmonic_sums(vectors[:, part], values[part], 5) for part in (slice(0, 100), slice(100, 300))]
+    assert fitted_alm(halves[0] + halves[1], gram_matrix(vectors, 5)) == pytest.approx(alm, abs=1e-12)
+
+
+def test_directions_that_cannot_tell_the_multipoles_apart_are_refused():
+    with pytest.raises(ValueError, match="do not determine"):
+        fitted_alm(np.zeros(36), gram_matrix(healpix_directions(1)[:, :8], 5))
+
+
+def test_jittered_directions_lie_in_their_pixels_and_fill_them():
+    vectors = jittered_directions(8, rng=np.random.default_rng(3))
+    assert np.array_equal(hp.vec2pix(8, *vectors), np.arange(768))
+    # 768 pixels of four children each: a share of 1/4 has standard deviation 0.0156; bound at 5, false alarm 2e-6.
+    child = hp.vec2pix(16, *vectors, nest=True) % 4
+    assert np.bincount(child) / 768 == pytest.approx(0.25, abs=0.078)
+
+
+@pytest.mark.parametrize("nside", [0, 3, -4])
+def test_nside_must_be_a_power_of_two(nside):
+    with pytest.raises(ValueError, match="power of two"):
+        healpix_directions(nside)
