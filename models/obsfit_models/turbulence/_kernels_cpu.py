@@ -25,6 +25,8 @@ LANES = 64
 # No NaN is promised away: a particle that met a bad field must show it.
 FAST = {"contract", "arcp", "nsz", "reassoc"}
 HALF_TURN_SQUARED = np.pi**2
+# Of a step, to the place where a sphere is crossed: 2**-48 of it.
+HALVINGS = 48
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -205,41 +207,28 @@ def rotate(direction: Floats, field: Floats, angle: float) -> None:
     """Rotate the directions (3, LANES) of a block about the field by angle * |field|, in place.
 
     With v = b sin(t/2), w = cos(t/2): u' = u + 2 v x (v x u + w u). Sine and cosine of half the angle are polynomials
-    to 4e-18 up to half a turn, so that |u| is kept to rounding; beyond, those of the library.
+    to 4e-18 up to half a turn, so that |u| is kept to rounding; beyond, those of the library. Each lane is turned in
+    the same way whatever its neighbours are.
     """
-    largest = 0.0
-    for i in range(LANES):
-        square = field[0, i] * field[0, i] + field[1, i] * field[1, i] + field[2, i] * field[2, i]
-        largest = max(largest, square)
-    within = angle * angle * largest <= HALF_TURN_SQUARED
     x, y, z = direction[0], direction[1], direction[2]
     bx, by, bz = field[0], field[1], field[2]
-    if within:
-        for i in range(LANES):
-            ax, ay, az = angle * bx[i], angle * by[i], angle * bz[i]
-            t = ax * ax + ay * ay + az * az
-            s = 0.5 + t * (-0.020833333333333331634 + t * (0.0002604166666666620745 + t * (
-                -1.5500992063444277477e-6 + t * (5.3822889084432825434e-9 + t * (-1.2232474067660798213e-11
-                + t * (1.9603199314558788978e-14 + t * (-2.3324666009434914134e-17
-                + t * 2.0763968981158022176e-20)))))))  # fmt: skip
-            w = 1.0 + t * (-0.12499999999999993561 + t * (0.0026041666666664926463 + t * (
-                -0.000021701388888707796736 + t * (9.6881200302402048454e-8 + t * (-2.6911441788111084771e-10
-                + t * (5.096816855452432441e-13 + t * (-6.9964000865217741607e-16
-                + t * 7.0327407882717850195e-19)))))))  # fmt: skip
-            vx, vy, vz = s * ax, s * ay, s * az
-            cx = vy * z[i] - vz * y[i] + w * x[i]
-            cy = vz * x[i] - vx * z[i] + w * y[i]
-            cz = vx * y[i] - vy * x[i] + w * z[i]
-            x[i] += 2.0 * (vy * cz - vz * cy)
-            y[i] += 2.0 * (vz * cx - vx * cz)
-            z[i] += 2.0 * (vx * cy - vy * cx)
-        return
+    limit = HALF_TURN_SQUARED / (angle * angle)
+    beyond = 0
+    for i in range(LANES):
+        beyond += bx[i] * bx[i] + by[i] * by[i] + bz[i] * bz[i] > limit
+    if beyond > 0:
+        before = direction.copy()
     for i in range(LANES):
         ax, ay, az = angle * bx[i], angle * by[i], angle * bz[i]
-        t = np.sqrt(ax * ax + ay * ay + az * az)
-        if t == 0.0:
-            continue
-        s, w = np.sin(0.5 * t) / t, np.cos(0.5 * t)
+        t = ax * ax + ay * ay + az * az
+        s = 0.5 + t * (-0.020833333333333331634 + t * (0.0002604166666666620745 + t * (
+            -1.5500992063444277477e-6 + t * (5.3822889084432825434e-9 + t * (-1.2232474067660798213e-11
+            + t * (1.9603199314558788978e-14 + t * (-2.3324666009434914134e-17
+            + t * 2.0763968981158022176e-20)))))))  # fmt: skip
+        w = 1.0 + t * (-0.12499999999999993561 + t * (0.0026041666666664926463 + t * (
+            -0.000021701388888707796736 + t * (9.6881200302402048454e-8 + t * (-2.6911441788111084771e-10
+            + t * (5.096816855452432441e-13 + t * (-6.9964000865217741607e-16
+            + t * 7.0327407882717850195e-19)))))))  # fmt: skip
         vx, vy, vz = s * ax, s * ay, s * az
         cx = vy * z[i] - vz * y[i] + w * x[i]
         cy = vz * x[i] - vx * z[i] + w * y[i]
@@ -247,6 +236,20 @@ def rotate(direction: Floats, field: Floats, angle: float) -> None:
         x[i] += 2.0 * (vy * cz - vz * cy)
         y[i] += 2.0 * (vz * cx - vx * cz)
         z[i] += 2.0 * (vx * cy - vy * cx)
+    if beyond > 0:
+        for i in range(LANES):
+            if bx[i] * bx[i] + by[i] * by[i] + bz[i] * bz[i] > limit:
+                ax, ay, az = angle * bx[i], angle * by[i], angle * bz[i]
+                t = np.sqrt(ax * ax + ay * ay + az * az)
+                s, w = np.sin(0.5 * t) / t, np.cos(0.5 * t)
+                vx, vy, vz = s * ax, s * ay, s * az
+                ux, uy, uz = before[0, i], before[1, i], before[2, i]
+                cx = vy * uz - vz * uy + w * ux
+                cy = vz * ux - vx * uz + w * uy
+                cz = vx * uy - vy * ux + w * uz
+                x[i] = ux + 2.0 * (vy * cz - vz * cy)
+                y[i] = uy + 2.0 * (vz * cx - vx * cz)
+                z[i] = uz + 2.0 * (vx * cy - vy * cx)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -370,12 +373,12 @@ def first_crossings(
     """Follow particles by `leapfrog` until they have crossed the largest sphere, or for `most` steps.
 
     For each radius (n_radii,), increasing, and each particle: time, place and direction of the first crossing of that
-    sphere about the starting point, on the chord of the step; `times` (n_radii, n) is NaN where there was none, and
-    `positions` and `directions` (n_radii, 3, n) are then the last state.
+    sphere about the starting point, on the cubic through the two ends of the step and the directions there; `times`
+    (n_radii, n) is NaN where there was none, and `positions` and `directions` (n_radii, 3, n) are then the last state.
     """
     n, n_radii = position.shape[1], radii.size
     r, u, b = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
-    before, home = np.empty((3, LANES)), np.empty((3, LANES))
+    before, home, way = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
     who, reached = np.empty(LANES, dtype=np.int64), np.zeros(LANES, dtype=np.int64)
     steps = np.zeros(LANES, dtype=np.int64)
     times[:] = np.nan
@@ -402,6 +405,7 @@ def first_crossings(
         for axis in range(3):
             for i in range(LANES):
                 before[axis, i] = r[axis, i]
+                way[axis, i] = u[axis, i]
         drift(r, u, 0.5 * step)
         field_of_block(r, uniform, waves, grids, exact, b)
         rotate(u, b, charge * step)
@@ -410,20 +414,34 @@ def first_crossings(
             if who[i] < 0:
                 continue
             steps[i] += 1
-            ax, ay, az = before[0, i] - home[0, i], before[1, i] - home[1, i], before[2, i] - home[2, i]
-            dx, dy, dz = r[0, i] - before[0, i], r[1, i] - before[1, i], r[2, i] - before[2, i]
-            inner = ax * ax + ay * ay + az * az
-            along = ax * dx + ay * dy + az * dz
-            length = dx * dx + dy * dy + dz * dz
-            outer = inner + 2.0 * along + length
+            outer = 0.0
+            for axis in range(3):
+                outer += (r[axis, i] - home[axis, i]) ** 2
             while reached[i] < n_radii and outer >= radii[reached[i]] ** 2:
-                excess = radii[reached[i]] ** 2 - inner
-                share = (-along + np.sqrt(max(along * along + length * excess, 0.0))) / length
                 out, particle = reached[i], who[i]
-                times[out, particle] = step * (steps[i] - 1 + share)
+                low, high = 0.0, 1.0
+                for _ in range(HALVINGS):
+                    share = 0.5 * (low + high)
+                    reach = 0.0
+                    for axis in range(3):
+                        a, b0, b1 = before[axis, i] - home[axis, i], step * way[axis, i], step * u[axis, i]
+                        d = r[axis, i] - before[axis, i]
+                        at = a + share * (b0 + share * (3.0 * d - 2.0 * b0 - b1 + share * (b0 + b1 - 2.0 * d)))
+                        reach += at * at
+                    if reach < radii[out] ** 2:
+                        low = share
+                    else:
+                        high = share
+                times[out, particle] = step * (steps[i] - 1 + high)
+                norm = 0.0
                 for axis in range(3):
-                    positions[out, axis, particle] = before[axis, i] + share * (r[axis, i] - before[axis, i])
-                    directions[out, axis, particle] = u[axis, i]
+                    b0, b1, d = step * way[axis, i], step * u[axis, i], r[axis, i] - before[axis, i]
+                    second, third = 3.0 * d - 2.0 * b0 - b1, b0 + b1 - 2.0 * d
+                    positions[out, axis, particle] = before[axis, i] + high * (b0 + high * (second + high * third))
+                    directions[out, axis, particle] = b0 + high * (2.0 * second + 3.0 * high * third)
+                    norm += directions[out, axis, particle] ** 2
+                for axis in range(3):
+                    directions[out, axis, particle] /= np.sqrt(norm)
                 reached[i] += 1
             if reached[i] == n_radii or steps[i] >= most:
                 for out in range(reached[i], n_radii):

@@ -40,6 +40,28 @@ class Orbits:
     momentum: FloatArray
 
 
+@dataclass(frozen=True)
+class Crossings:
+    """Where and when particles first crossed spheres about the places where they started.
+
+    Attributes
+    ----------
+    radius : ndarray, shape (n_radius,)
+        Of the spheres, in gyroradii.
+    time : ndarray, shape (n_radius, n)
+        Time before arrival in 1/Omega; NaN where the sphere was not crossed in the longest time.
+    position : ndarray, shape (n_radius, 3, n)
+        In gyroradii; the last position where the sphere was not crossed.
+    momentum : ndarray, shape (n_radius, 3, n)
+        Unit vectors of the direction of motion; the last one where the sphere was not crossed.
+    """
+
+    radius: FloatArray
+    time: FloatArray
+    position: FloatArray
+    momentum: FloatArray
+
+
 def ensemble_step(field: MagneticField, gyroradius: float) -> float:
     r"""Return the step of the leapfrog that serves statistics, :math:`\min(0.5, 2.5 / k_{max} r_L)`, in 1/Omega.
 
@@ -104,6 +126,78 @@ def track(
     return _track(field, momentum, times, gyroradius=gyroradius, position=position, step=step, backward=False)
 
 
+def cross_spheres(
+    field: MagneticField,
+    arrival: ArrayLike,
+    radii: ArrayLike,
+    *,
+    gyroradius: float,
+    longest_time: float,
+    position: ArrayLike | None = None,
+    step: float | None = None,
+) -> Crossings:
+    r"""Return where and when particles that arrive from given directions last entered spheres about the observer.
+
+    Seen backwards in time this is the first crossing of each sphere. Orbits are those of `back_track` with the
+    leapfrog; a crossing is found on the cubic through the ends of its step, with an error of the order of the fourth
+    power of the step beside that of the orbit itself. An orbit that leaves a sphere and returns within one step is
+    not seen to have crossed.
+
+    Parameters
+    ----------
+    field : MagneticField
+    arrival : array_like, shape (3, n)
+        Unit vectors of the directions of arrival, :math:`n = -\hat p`.
+    radii : array_like, shape (n_radius,)
+        Of the spheres about the starting points, positive and increasing, in gyroradii.
+    gyroradius : float
+        r_L in a field of unit strength, in the unit of length of the field.
+    longest_time : float
+        When to give up, in 1/Omega.
+    position : array_like, shape (3, n) or (3, 1), optional
+        Where they arrive, in gyroradii. Default: the origin.
+    step : float, optional
+        Largest step in 1/Omega. Default: `ensemble_step`.
+
+    Returns
+    -------
+    Crossings
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range or directions are not unit vectors.
+
+    Examples
+    --------
+    >>> found = cross_spheres(MagneticField(), [[0.0], [0.0], [1.0]], [1.0, 5.0], gyroradius=1.0, longest_time=3.0)
+    >>> found.time.ravel().tolist()
+    [1.0, nan]
+    """
+    direction, place, _ = _checked(arrival, position, [0.0], gyroradius)
+    spheres = np.array(radii, dtype=np.float64, ndmin=1)
+    if spheres.ndim != 1 or not (np.all(np.diff(spheres, prepend=0.0) > 0) and np.all(np.isfinite(spheres))):
+        raise ValueError(f"radii {radii!r}: expected positive, increasing radii in gyroradii")
+    if not (np.isfinite(longest_time) and longest_time > 0):
+        raise ValueError(f"longest_time {longest_time}: expected a positive time in 1/Omega")
+    longest = _checked_step(ensemble_step(field, gyroradius) if step is None else step)
+    count = max(1, int(np.ceil(longest_time / longest - 1e-9)))
+    shape = (spheres.size, 3, direction.shape[1])
+    times, positions, directions = np.empty((shape[0], shape[2])), np.empty(shape), np.empty(shape)
+    kernels.first_crossings(
+        place, direction, 1.0, longest_time / count, count, spheres, *field.arrays(gyroradius), False,
+        times, positions, directions,
+    )  # fmt: skip
+    return Crossings(spheres, times, positions, -directions)
+
+
+def _checked_step(step: float) -> float:
+    """Return the step, or say what is wrong."""
+    if not (np.isfinite(step) and step > 0):
+        raise ValueError(f"step {step}: expected a positive time in 1/Omega")
+    return step
+
+
 def _track(
     field: MagneticField,
     start: ArrayLike,
@@ -115,9 +209,7 @@ def _track(
     backward: bool,
 ) -> Orbits:
     direction, place, stops = _checked(start, position, times, gyroradius)
-    longest = ensemble_step(field, gyroradius) if step is None else step
-    if not longest > 0:
-        raise ValueError(f"step {step}: expected a positive time in 1/Omega")
+    longest = _checked_step(ensemble_step(field, gyroradius) if step is None else step)
     intervals = np.diff(stops, prepend=0.0)
     counts = np.ceil(intervals / longest - 1e-9).astype(np.int64)
     steps = intervals / np.maximum(counts, 1)
