@@ -112,7 +112,7 @@ def ensemble_field(settings: EnsembleSettings, realisation: int) -> MagneticFiel
     """Return the field of one realisation: uniform along z, plus isotropic plane waves."""
     turbulence = settings.turbulence
     rng = child_generator(settings.seed, "field", realisation)
-    total = MagneticField(uniform=[0.0, 0.0, turbulence.mean_field])
+    total = MagneticField(uniform=np.array([0.0, 0.0, turbulence.mean_field]))
     for band, share, modes in _bands(turbulence, min(settings.gyroradius)):
         total += isotropic_waves(band, modes=modes, rms=turbulence.rms * np.sqrt(share), rng=rng)
     return total
