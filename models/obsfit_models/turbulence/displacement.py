@@ -8,7 +8,9 @@ initial states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import healpy as hp
 import numpy as np
@@ -26,13 +28,14 @@ from obsfit_models.turbulence.orbits import back_track
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DisplacementSky:
     r"""The maps r_i(n) and p_i(n) of one field, as a_lm.
 
-    Axes: sets of directions (1 or 2; noise of the two is independent), gyroradii, stops, then the six components
+    Axes: sets of directions (1 or more; noise of any two is independent), gyroradii, stops, then the six components
     :math:`r_x, r_y, r_z, \hat p_x, \hat p_y, \hat p_z`.
 
     Attributes
@@ -44,10 +47,19 @@ class DisplacementSky:
     gyroradius : ndarray, shape (n_gyroradius,)
         In the unit of length of the field.
     stop : ndarray, shape (n_stop,)
-        Times T in 1/Omega, or radii of the spheres of first crossing in gyroradii.
+        Times T in 1/Omega, or radii of the spheres of first crossing in gyroradii; increasing.
     stopped_by : {"time", "radius"}
     directions : int
         Number of directions in each set.
+    missing : ndarray of int, shape (n_set, n_gyroradius, n_stop), optional
+        Number of directions left out, because their particles never crossed the sphere. Default: none.
+    local_field : ndarray, shape (n_gyroradius, 3), optional
+        Mean field about the observer (`field.MagneticField`), where it is known.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, a number is not finite or out of its range.
     """
 
     alm: ComplexArray
@@ -56,11 +68,150 @@ class DisplacementSky:
     stop: FloatArray
     stopped_by: str
     directions: int
+    missing: IntArray | None = None
+    local_field: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, axes=5)
 
     @property
     def lmax(self) -> int:
         """Largest multipole."""
         return int(hp.Alm.getlmax(self.alm.shape[-1]))
+
+    def at(self, stop: float | None = None, *, gyroradius: float | None = None) -> DisplacementSky:
+        """Return the sky at one stop, one gyroradius, or one of both; axes of length one stay.
+
+        Raises
+        ------
+        ValueError
+            If there is no such stop or gyroradius.
+        """
+        return _selected(self, stop, gyroradius)
+
+
+@dataclass(frozen=True, eq=False)
+class DisplacementEnsemble:
+    """Displacement skies of many fields: a library from which every anisotropy of that turbulence follows.
+
+    Attributes
+    ----------
+    alm : ndarray of complex, shape (n_real, n_set, n_gyroradius, n_stop, 6, n_alm)
+        As `DisplacementSky.alm`, with an axis of fields before it.
+    product : ndarray, shape (n_real, n_set, n_gyroradius, n_stop, 6, 6)
+    gyroradius, stop, stopped_by, directions
+        As in `DisplacementSky`, the same for all fields.
+    realisation : ndarray of int, shape (n_real,)
+        Number of each field; with the configuration it gives the field again.
+    missing : ndarray of int, shape (n_real, n_set, n_gyroradius, n_stop), optional
+    local_field : ndarray, shape (n_real, n_gyroradius, 3), optional
+    configuration : mapping
+        What made it, seed included, in terms of JSON.
+
+    Raises
+    ------
+    ValueError
+        As `DisplacementSky`, and if a realisation is there twice.
+    """
+
+    alm: ComplexArray
+    product: FloatArray
+    gyroradius: FloatArray
+    stop: FloatArray
+    stopped_by: str
+    directions: int
+    realisation: IntArray
+    missing: IntArray | None = None
+    local_field: FloatArray | None = None
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self, axes=6)
+        if np.shape(self.realisation) != self.alm.shape[:1]:
+            raise ValueError(
+                f"realisation: shape {np.shape(self.realisation)}, expected {self.alm.shape[:1]}, one for each field"
+            )
+        values, count = np.unique(self.realisation, return_counts=True)
+        if np.any(count > 1):
+            raise ValueError(f"realisation {values[count > 1][0]} is there twice: the same field counts once")
+
+    @property
+    def lmax(self) -> int:
+        """Largest multipole."""
+        return int(hp.Alm.getlmax(self.alm.shape[-1]))
+
+    def at(self, stop: float | None = None, *, gyroradius: float | None = None) -> DisplacementEnsemble:
+        """Return the ensemble at one stop, one gyroradius, or one of both; as `DisplacementSky.at`."""
+        return _selected(self, stop, gyroradius)
+
+    def sky(self, index: int) -> DisplacementSky:
+        """Return the sky of the field at a position in the ensemble."""
+        return DisplacementSky(
+            self.alm[index], self.product[index], self.gyroradius, self.stop, self.stopped_by, self.directions,
+            None if self.missing is None else self.missing[index],
+            None if self.local_field is None else self.local_field[index],
+        )  # fmt: skip
+
+
+def ensemble_of(
+    skies: Sequence[DisplacementSky],
+    *,
+    realisation: ArrayLike | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> DisplacementEnsemble:
+    """Return the ensemble of skies of different fields, numbered from 0 where no numbers are given.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or they differ in gyroradii, stops, sets or lmax.
+    """
+    numbers = np.arange(len(skies)) if realisation is None else np.array(realisation, dtype=np.int64)
+    if not skies or numbers.size != len(skies):
+        raise ValueError(f"{len(skies)} skies with {numbers.size} numbers: expected at least one, and as many")
+    return joined(
+        [
+            DisplacementEnsemble(
+                sky.alm[None], sky.product[None], sky.gyroradius, sky.stop, sky.stopped_by, sky.directions,
+                numbers[i : i + 1],
+                None if sky.missing is None else sky.missing[None],
+                None if sky.local_field is None else sky.local_field[None],
+                dict(configuration or {}),
+            )
+            for i, sky in enumerate(skies)
+        ]
+    )  # fmt: skip
+
+
+def joined(parts: Sequence[DisplacementEnsemble]) -> DisplacementEnsemble:
+    """Return one ensemble with the fields of several that agree in everything else, configuration included.
+
+    Raises
+    ------
+    ValueError
+        If there is none, they differ in anything but their fields, or a field is in two of them.
+    """
+    if not parts:
+        raise ValueError("no ensembles to join: expected at least one")
+    first = parts[0]
+    for part in parts[1:]:
+        for name in ("gyroradius", "stop", "stopped_by", "directions", "configuration"):
+            one, other = getattr(first, name), getattr(part, name)
+            if not np.array_equal(one, other):
+                raise ValueError(f"ensembles that differ in {name}, {one} and {other}, cannot be joined")
+        if part.alm.shape[1:] != first.alm.shape[1:]:
+            raise ValueError(f"ensembles of shapes {first.alm.shape} and {part.alm.shape} cannot be joined")
+        for name in ("missing", "local_field"):
+            if (getattr(first, name) is None) != (getattr(part, name) is None):
+                raise ValueError(f"ensembles with and without {name} cannot be joined")
+
+    def together(name: str) -> Any:
+        return None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
+
+    return replace(
+        first,
+        **{name: together(name) for name in ("alm", "product", "realisation", "missing", "local_field")},
+    )
 
 
 def displacement_sums(
@@ -156,3 +307,61 @@ def cross_power(first: ComplexArray, second: ComplexArray) -> FloatArray:
     for degree in range(lmax + 1):
         power[..., degree] = product[..., ell == degree].sum(axis=-1) / (2 * degree + 1)
     return power
+
+
+_Record = TypeVar("_Record", DisplacementSky, DisplacementEnsemble)
+
+
+def _check(record: DisplacementSky | DisplacementEnsemble, *, axes: int) -> None:
+    """Refuse arrays that do not fit together; `axes` is the number of axes of `alm`."""
+    shape = np.shape(record.alm)
+    if len(shape) != axes or 0 in shape or shape[-2] != 6 or hp.Alm.getlmax(shape[-1]) < 0:
+        raise ValueError(
+            f"alm: shape {shape}, expected {axes} axes, the last two of 6 components and of a set of a_lm"
+        )
+    expected = {
+        "product": (*shape[:-2], 6, 6), "gyroradius": (shape[-4],), "stop": (shape[-3],), "missing": shape[:-2],
+        "local_field": (*shape[:-5], shape[-4], 3),
+    }  # fmt: skip
+    for name, wanted in expected.items():
+        value = getattr(record, name)
+        if value is not None and np.shape(value) != wanted:
+            raise ValueError(f"{name}: shape {np.shape(value)}, expected {wanted} beside alm of shape {shape}")
+    for name in ("alm", "product", "gyroradius", "stop", "local_field"):
+        value = getattr(record, name)
+        if value is not None and not np.all(np.isfinite(value)):
+            raise ValueError(f"{name}: holds a number that is not finite")
+    if not np.all(record.gyroradius > 0):
+        raise ValueError(f"gyroradius {record.gyroradius}: expected positive lengths")
+    if np.any(record.stop < 0) or np.any(np.diff(record.stop) <= 0):
+        raise ValueError(f"stop {record.stop}: expected times or radii that increase, none negative")
+    if record.stopped_by not in ("time", "radius"):
+        raise ValueError(f"stopped_by {record.stopped_by!r}: expected time or radius")
+    if record.directions < 1:
+        raise ValueError(f"directions {record.directions}: expected at least 1")
+    if record.missing is not None and np.any((record.missing < 0) | (record.missing >= record.directions)):
+        raise ValueError(
+            f"missing {np.max(record.missing)}: expected fewer than the {record.directions} directions"
+        )
+
+
+def _selected(record: _Record, stop: float | None, gyroradius: float | None) -> _Record:
+    """Return what `at` says: -4 is the axis of gyroradii, -3 that of stops, where there are components."""
+    for name, wanted, axis in (("stop", stop, -3), ("gyroradius", gyroradius, -4)):
+        if wanted is None:
+            continue
+        values = getattr(record, name)
+        index = int(np.argmin(np.abs(values - wanted)))
+        if not np.isclose(values[index], wanted, rtol=1e-9, atol=0):
+            raise ValueError(f"{name} {wanted}: expected one of {', '.join(f'{value:g}' for value in values)}")
+        part = [index]
+        changes: dict[str, Any] = {
+            key: np.take(getattr(record, key), part, axis=axis) for key in ("alm", "product")
+        }
+        changes[name] = values[part]
+        if record.missing is not None:
+            changes["missing"] = np.take(record.missing, part, axis=axis + 2)
+        if record.local_field is not None and name == "gyroradius":
+            changes["local_field"] = np.take(record.local_field, part, axis=-2)
+        record = replace(record, **changes)
+    return record

@@ -1,0 +1,159 @@
+"""Files of displacement skies and of ensembles of them: HDF5 that says what it is, whole or absent.
+
+Root attributes are `obsfit_format` and `format_version`; the dataset `head` holds what is text, as JSON: what
+`obsfit.provenance.stamp` gives. Arrays have the names of the fields of the record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from obsfit.errors import DataFormatError
+from obsfit.provenance import atomic_write, stamp
+from obsfit_models.turbulence.displacement import DisplacementEnsemble, DisplacementSky
+
+FORMAT_VERSION = 1
+MAX_BYTES = 16 * 2**30
+"""Largest array that is read."""
+_KINDS = {DisplacementSky: "displacement-sky", DisplacementEnsemble: "displacement-ensemble"}
+_NUMBERS = ("gyroradius", "stop", "product", "local_field")
+_COUNTS = ("realisation", "missing")
+
+_Record = TypeVar("_Record", DisplacementSky, DisplacementEnsemble)
+
+
+def write_displacements(
+    path: str | Path,
+    record: DisplacementSky | DisplacementEnsemble,
+    *,
+    seed: int | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    single_precision: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a sky or an ensemble to an HDF5 file, complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make.
+    record : DisplacementSky or DisplacementEnsemble
+        What to write.
+    seed : int, optional
+        Seed of the random numbers that made it.
+    configuration : mapping, optional
+        What made it, in terms of JSON. Default: that of the ensemble.
+    single_precision : bool
+        Keep each a_lm to 1 part in 10^7 (float32), in half the space; all else stays in double precision.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is false.
+    TypeError
+        If the configuration cannot be JSON.
+    """
+    kind = _KINDS[type(record)]
+    if configuration is None and isinstance(record, DisplacementEnsemble):
+        configuration = record.configuration
+    head = stamp(kind, format_version=FORMAT_VERSION, seed=seed, configuration=configuration)
+    head |= {"stopped_by": record.stopped_by, "directions": int(record.directions)}
+    text = json.dumps(head, sort_keys=True)
+    with atomic_write(path, overwrite=overwrite) as partial, h5py.File(partial, "w") as file:
+        file.attrs["obsfit_format"], file.attrs["format_version"] = kind, FORMAT_VERSION
+        file["head"] = text
+        file["alm"] = record.alm.astype(np.complex64) if single_precision else record.alm
+        for name in (*_NUMBERS, *_COUNTS):
+            value = getattr(record, name, None)
+            if value is not None:
+                file[name] = value
+
+
+def read_sky(path: str | Path) -> DisplacementSky:
+    """Return the displacement sky in a file of `write_displacements`.
+
+    Raises
+    ------
+    DataFormatError
+        If the file is missing, cut off, of another kind or version, refers to other files, or its numbers are no
+        displacement sky.
+    """
+    return _read(path, DisplacementSky)
+
+
+def read_ensemble(path: str | Path) -> DisplacementEnsemble:
+    """Return the ensemble in a file of `write_displacements`, with its configuration.
+
+    Raises
+    ------
+    DataFormatError
+        As `read_sky`.
+    """
+    return _read(path, DisplacementEnsemble)
+
+
+def _read(path: str | Path, cls: type[_Record]) -> _Record:
+    path, kind = Path(path), _KINDS[cls]
+    try:
+        with h5py.File(path, "r") as file:
+            _check_kind(file, kind, path)
+            head = json.loads(_own(file, "head", path).asstr()[()])
+            fields: dict[str, Any] = {"alm": _array(file, "alm", "c", path).astype(np.complex128)}
+            for names, letter in ((_NUMBERS, "f"), (_COUNTS, "i")):
+                fields |= {name: _array(file, name, letter, path) for name in names if name in file}
+        fields |= {"stopped_by": head["stopped_by"], "directions": head["directions"]}
+        if cls is DisplacementEnsemble:
+            fields["configuration"] = head["configuration"]
+        return cls(**fields)
+    except FileNotFoundError as error:
+        raise DataFormatError("there is no such file", path=path, expected=f"a {kind} of obsfit") from error
+    except OSError as error:
+        raise DataFormatError(
+            f"cannot be read as HDF5: {error}", path=path, expected=f"a whole {kind} of obsfit",
+            remedy="It may be cut off; fetch it again and compare its checksum.",
+        ) from error  # fmt: skip
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise DataFormatError(
+            f"holds no valid {kind}: {error}", path=path, expected="a file as write_displacements makes it",
+            remedy="It was changed or damaged; make it again.",
+        ) from error  # fmt: skip
+
+
+def _check_kind(file: Any, kind: str, path: Path) -> None:
+    for name, wanted in (("obsfit_format", kind), ("format_version", FORMAT_VERSION)):
+        found = file.attrs.get(name)
+        if found is None or found != wanted:
+            raise DataFormatError(f"{name} is {found!r}", path=path, value=found, expected=repr(wanted))
+
+
+def _own(file: Any, name: str, path: Path) -> Any:
+    """A dataset of this very file: links could point to any file of the reader's machine."""
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset) or file[name].external:
+        raise DataFormatError(
+            f"{name} is no dataset of this file",
+            path=path,
+            value=name,
+            expected="datasets, and no links elsewhere",
+        )
+    return file[name]
+
+
+def _array(file: Any, name: str, letter: str, path: Path) -> Any:
+    dataset = _own(file, name, path)
+    size = dataset.dtype.itemsize * math.prod(dataset.shape)
+    if dataset.dtype.kind != letter or not 0 < size <= MAX_BYTES:
+        raise DataFormatError(
+            f"{name} has type {dataset.dtype} and shape {dataset.shape}", path=path, value=dataset.shape,
+            expected=f"numbers of kind {letter}, at most {MAX_BYTES} bytes",
+        )  # fmt: skip
+    return dataset[()]
