@@ -192,9 +192,9 @@ def run(
 ) -> tuple[FigureEntry, ...]:
     """Make the figures that are not finished, write the page, and return the entries of all that it shows.
 
-    A figure is finished when its stored entry was made with the same configuration, the same program file, the same
-    expected numbers and the same data. One that stops with an error is shown as failed with the text of the error;
-    the others go on. The page is written even when the run is interrupted.
+    A figure is finished when its stored entry was made with the same configuration, the same program file and helpers,
+    the same expected numbers and the same data. One that stops with an error is shown as failed with the text of the
+    error; the others go on. The page is written even when the run is interrupted.
 
     Parameters
     ----------
@@ -304,15 +304,30 @@ def _checked(entry: object, analysis: Analysis, directory: Path) -> FigureEntry:
     return entry
 
 
-def _load(analysis: Analysis) -> ModuleType:
-    name = "obsfit_analysis_" + re.sub(r"\W", "_", analysis.key)
-    spec = importlib.util.spec_from_file_location(name, analysis.path)
-    if spec is None or spec.loader is None:
-        raise PluginError("cannot be loaded as a Python file", path=analysis.path)
+def load_program(path: str | Path) -> ModuleType:
+    """Return a file of the analyses as a module: how figures reach a helper ``_name.py`` that they share.
+
+    A change of any helper makes all figures stale, whichever folder it is in.
+
+    Raises
+    ------
+    PluginError
+        If it is no Python file.
+    """
+    path = Path(path)
+    name = f"obsfit_analysis_{path.parent.name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PluginError("cannot be loaded as a Python file", path=path)
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up there.
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+def _load(analysis: Analysis) -> ModuleType:
+    module = load_program(analysis.path)
     if not callable(getattr(module, "make", None)):
         raise PluginError("has no function make", path=analysis.path, expected="make(context) -> FigureEntry")
     return module
@@ -388,7 +403,7 @@ def _finished(
 
 def _fingerprint(analysis: Analysis, seed: int, full: bool, environment: Mapping[str, str]) -> dict[str, Any]:
     folder = analysis.path.parent
-    programs = [analysis.path, *sorted(folder.glob("_*.py")), folder / EXPECTED_FILE]
+    programs = [analysis.path, *sorted(folder.parent.glob("*/_*.py")), folder / EXPECTED_FILE]
     user_files = {
         name: [str(path), _sha256(path)] for name, path in sorted(_user_files(analysis, environment).items())
     }
@@ -396,7 +411,7 @@ def _fingerprint(analysis: Analysis, seed: int, full: bool, environment: Mapping
         "version": obsfit.__version__,
         "configuration": {"full": full, "seed": seed},
         "library": source_checksum(),
-        "programs": {path.name: _sha256(path) for path in programs if path.exists()},
+        "programs": {f"{path.parent.name}/{path.name}": _sha256(path) for path in programs if path.exists()},
         "user_files": user_files,
     }
 
@@ -433,5 +448,6 @@ __all__ = [
     "discover",
     "find_analyses",
     "generator",
+    "load_program",
     "run",
 ]

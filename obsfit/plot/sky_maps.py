@@ -144,6 +144,7 @@ def draw_sky_map(
     shrink: float = 0.9,
     label_size: float = 9.0,
     columns: int = _COLUMNS,
+    longitude: str = "RA",
 ) -> QuadMesh:
     """Draw a map into axes of a figure of several panels and return its colours.
 
@@ -163,6 +164,8 @@ def draw_sky_map(
         Size in points of the labels of the graticule.
     columns : int
         Cells from edge to edge of the picture; small panels need fewer.
+    longitude : str
+        Name of the longitude on the graticule, "RA" or another, such as "l" for a map in Galactic coordinates.
 
     Raises
     ------
@@ -178,9 +181,9 @@ def draw_sky_map(
         values = disc_average(values, smoothing)
     low, high = _limits(values, limits)
     if projection == "mollweide":
-        image = _mollweide(axes, values, middle[0], label_size, columns)
+        image = _mollweide(axes, values, middle[0], label_size, columns, longitude)
     else:
-        image = _orthographic(axes, values, middle, label_size, columns)
+        image = _orthographic(axes, values, middle, label_size, columns, longitude)
     image.set_clim(low, high)
     for n, circle in enumerate(circles):
         _draw_circle(axes, circle, n, projection, middle)
@@ -266,7 +269,9 @@ def _sampled(values: FloatArray, ra: FloatArray, dec: FloatArray) -> FloatArray:
     return values[hp.ang2pix(hp.npix2nside(values.size), 0.5 * np.pi - dec, ra)]
 
 
-def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: float, columns: int) -> QuadMesh:
+def _mollweide(
+    axes: Axes, values: FloatArray, ra_middle: float, label_size: float, columns: int, name: str
+) -> QuadMesh:
     # The axes' longitude grows to the right, right ascension to the left.
     longitude = np.linspace(-np.pi, np.pi, columns + 1)
     latitude = np.linspace(-0.5 * np.pi, 0.5 * np.pi, columns // 2 + 1)
@@ -289,13 +294,13 @@ def _mollweide(axes: Axes, values: FloatArray, ra_middle: float, label_size: flo
     axes.set_yticklabels([_signed(dec) for dec in _PARALLELS], fontsize=label_size)
     rim = round(np.degrees(ra_middle) + 180.0) % 360
     for place, degrees, align in ((-0.985, rim or 360, "left"), (0.985, rim, "right")):
-        text = axes.text(place * np.pi, 0.0, f"RA {degrees}°", fontsize=label_size, ha=align, va="bottom")
+        text = axes.text(place * np.pi, 0.0, f"{name} {degrees}°", fontsize=label_size, ha=align, va="bottom")
         text.set_path_effects([HALO])
     return image
 
 
 def _orthographic(
-    axes: Axes, values: FloatArray, middle: tuple[float, float], label_size: float, columns: int
+    axes: Axes, values: FloatArray, middle: tuple[float, float], label_size: float, columns: int, name: str
 ) -> QuadMesh:
     edges = np.linspace(-1.0, 1.0, columns + 1)
     x, y = np.meshgrid(*2 * [0.5 * (edges[1:] + edges[:-1])])
@@ -316,7 +321,7 @@ def _orthographic(
     for degrees in _MERIDIANS:
         line = np.full(361, np.radians(degrees)), np.linspace(-0.5 * np.pi, 0.5 * np.pi, 361)
         place = 180 if abs(middle[1]) < np.radians(60.0) else None
-        _graticule(axes, *line, middle, f"RA {degrees:.0f}°", place, label_size)
+        _graticule(axes, *line, middle, f"{name} {degrees:.0f}°", place, label_size)
     for degrees in _PARALLELS:
         line = angle, np.full(angle.size, np.radians(degrees))
         _graticule(axes, *line, middle, _signed(degrees), None, label_size)
