@@ -98,6 +98,11 @@ class GridField:
             raise ValueError(f"grid: {int(bad.sum())} values are not finite, the first at index {place}")
 
     @property
+    def mean_square(self) -> float:
+        """<B^2> over the points."""
+        return float(np.mean(np.sum(self.values**2, axis=3)))
+
+    @property
     def k_max(self) -> float:
         """Wavenumber of two points a wavelength, the finest structure that the grid can hold."""
         return float(np.pi / np.min(self.spacing))
