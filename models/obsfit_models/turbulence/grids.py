@@ -13,7 +13,9 @@ tricubic                       0.056  0.026  0.014   0.0050  0.0023  0.0005
 of its energy, it loses        0.075  0.033  0.017   0.0055  0.0023  0.0004
 =============================  =====  =====  ======  ======  ======  =======
 
-An interpolated field is not free of divergence, by about its error. A field of plane waves has neither error.
+An interpolated field is not free of divergence: with 8 points in the shortest wavelength and 32 in the
+longest, the rms of div B is 4 % (trilinear) or 0.5 % (tricubic) of that of all derivatives. Plane waves have
+neither error.
 """
 
 from __future__ import annotations
