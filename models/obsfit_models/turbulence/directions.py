@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import healpy as hp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 from scipy.special import sph_legendre_p_all
 
@@ -46,6 +46,38 @@ def jittered_directions(nside: int, *, rng: np.random.Generator) -> FloatArray:
     parent = hp.ring2nest(nside, np.arange(hp.nside2npix(nside)))
     child = parent.astype(np.int64) * fine**2 + rng.integers(fine**2, size=parent.size)
     return np.array(hp.pix2vec(nside * fine, child, nest=True))
+
+
+def patch_directions(
+    longitude: ArrayLike, latitude: ArrayLike, *, centre: tuple[float, float] = (0.0, 0.0)
+) -> FloatArray:
+    r"""Return the directions of a regular patch of sky, shape (3, n_latitude, n_longitude).
+
+    Parameters
+    ----------
+    longitude, latitude : array_like, shapes (n_longitude,) and (n_latitude,)
+        In radians, of a sphere whose point (0, 0) has been brought to the centre, its north up.
+    centre : tuple of float
+        Longitude and latitude in radians. Default: (0, 0), so that the patch is one of the sky's own coordinates.
+
+    Raises
+    ------
+    ValueError
+        If a latitude is beyond a pole.
+
+    Examples
+    --------
+    >>> patch_directions([0.0], [0.0], centre=(np.pi / 2, 0.0)).round(12).ravel().tolist()
+    [0.0, 1.0, 0.0]
+    """
+    lon, lat = (np.array(values, dtype=np.float64, ndmin=1) for values in (longitude, latitude))
+    if np.any(np.abs([*lat, centre[1]]) > np.pi / 2 + 1e-12):
+        raise ValueError(f"latitudes {lat.min()} to {lat.max()} about {centre[1]}: expected within +-pi/2")
+    x, y = np.outer(np.cos(lat), np.cos(lon)), np.outer(np.cos(lat), np.sin(lon))
+    z = np.broadcast_to(np.sin(lat)[:, None], x.shape)
+    (c0, s0), (c1, s1) = ((np.cos(angle), np.sin(angle)) for angle in centre)
+    ahead = c1 * x - s1 * z
+    return np.array([c0 * ahead - s0 * y, s0 * ahead + c0 * y, s1 * x + c1 * z])
 
 
 def real_harmonics(vectors: FloatArray, lmax: int) -> FloatArray:
@@ -110,6 +142,14 @@ def fitted_alm(sums: FloatArray, gram: FloatArray) -> ComplexArray:
     alm[..., m > 0] += 1j * solution[..., m.size :]
     alm[..., m > 0] /= np.sqrt(2.0)
     return alm
+
+
+def degree_sums(values: FloatArray) -> FloatArray:
+    """Return sums over m of values (..., n_alm) in healpy order, shape (..., lmax + 1)."""
+    ell, _ = hp.Alm.getlm(int(hp.Alm.getlmax(values.shape[-1])))
+    order = np.argsort(ell, kind="stable")
+    starts = np.searchsorted(ell[order], np.arange(ell.max() + 1))
+    return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
 
 
 def _check_nside(nside: int) -> None:

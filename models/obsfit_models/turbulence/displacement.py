@@ -8,15 +8,18 @@ initial states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import healpy as hp
 import numpy as np
+from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
 
+from obsfit.errors import ModelDomainError
 from obsfit_models.turbulence.directions import (
+    degree_sums,
     fitted_alm,
     gram_matrix,
     harmonic_sums,
@@ -24,7 +27,7 @@ from obsfit_models.turbulence.directions import (
     jittered_directions,
 )
 from obsfit_models.turbulence.field import MagneticField
-from obsfit_models.turbulence.orbits import back_track
+from obsfit_models.turbulence.orbits import back_track, cross_spheres
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -54,7 +57,7 @@ class DisplacementSky:
     missing : ndarray of int, shape (n_set, n_gyroradius, n_stop), optional
         Number of directions left out, because their particles never crossed the sphere. Default: none.
     local_field : ndarray, shape (n_gyroradius, 3), optional
-        Mean field about the observer (`field.MagneticField`), where it is known.
+        Mean field about the observer (function `local_field`), where it is known.
 
     Raises
     ------
@@ -286,27 +289,125 @@ def displacement_sky(
         If `nside` is not a power of two, several sets are asked for without a generator, or an argument of
         `orbits.back_track` is refused.
     """
-    if sets < 1 or (sets > 1 and rng is None):
-        raise ValueError(f"sets {sets}: expected 1, or more with a generator that draws their directions")
     radii, stops = (np.array(values, dtype=np.float64, ndmin=1) for values in (gyroradius, times))
     alm, product = [], []
-    for _ in range(sets):
-        arrival = healpix_directions(nside) if rng is None else jittered_directions(nside, rng=rng)
+    for arrival in _direction_sets(nside, sets, rng):
         sums, products = displacement_sums(field, arrival, stops, gyroradius=radii, lmax=lmax, step=step)
         alm.append(fitted_alm(sums, gram_matrix(arrival, lmax)))
         product.append(products / arrival.shape[1])
-    return DisplacementSky(np.array(alm), np.array(product), radii, stops, "time", hp.nside2npix(nside))
+    return DisplacementSky(
+        np.array(alm), np.array(product), radii, stops, "time", hp.nside2npix(nside),
+        local_field=local_field(field, radii),
+    )  # fmt: skip
+
+
+def crossing_sky(
+    field: MagneticField,
+    radii: ArrayLike,
+    *,
+    gyroradius: ArrayLike,
+    nside: int,
+    lmax: int,
+    longest_time: float,
+    most_missing: float = 0.0,
+    step: float | None = None,
+    sets: int = 1,
+    rng: np.random.Generator | None = None,
+) -> DisplacementSky:
+    """Return the displacement sky of one field at the first crossings of spheres about the observer, as GS do.
+
+    Parameters
+    ----------
+    field, gyroradius, nside, lmax, step, sets, rng
+        As in `displacement_sky`.
+    radii : array_like, shape (n_radius,)
+        Of the spheres, in gyroradii of each rigidity, positive and increasing.
+    longest_time : float
+        When a particle is given up, in 1/Omega.
+    most_missing : float
+        Share of the directions that may be left out because their particles did not cross in time. The a_lm are then
+        fitted to the others, and `DisplacementSky.missing` counts them. Particles that are held back longest
+        scatter most, so that leaving them out is a bias: keep the share small.
+
+    Raises
+    ------
+    ModelDomainError
+        If more particles than that did not cross.
+    ValueError
+        As `displacement_sky`, or if an argument of `orbits.cross_spheres` is refused.
+    """
+    if not 0 <= most_missing < 1:
+        raise ValueError(f"most_missing {most_missing}: expected a share of the directions, from 0 to below 1")
+    lengths, stops = (np.array(values, dtype=np.float64, ndmin=1) for values in (gyroradius, radii))
+    shape = (sets, lengths.size, stops.size)
+    alm = np.empty((*shape, 6, hp.Alm.getsize(lmax)), dtype=np.complex128)
+    product, missing = np.empty((*shape, 6, 6)), np.empty(shape, dtype=np.int64)
+    for i, arrival in enumerate(_direction_sets(nside, sets, rng)):
+        whole = gram_matrix(arrival, lmax)
+        for j, length in enumerate(lengths):
+            found = cross_spheres(
+                field, arrival, stops, gyroradius=float(length), longest_time=longest_time, step=step
+            )
+            for k, radius in enumerate(stops):
+                crossed = np.isfinite(found.time[k])
+                lost = int(np.sum(~crossed))
+                if lost > most_missing * crossed.size:
+                    raise ModelDomainError(
+                        f"{lost} of {crossed.size} particles of gyroradius {length:g} did not cross the sphere of "
+                        f"{radius:g} gyroradii in {longest_time:g}/Omega",
+                        value=lost, expected=f"at most a share of {most_missing:g}",
+                        remedy="Allow a longer time, a smaller sphere, or a share of missing directions.",
+                    )  # fmt: skip
+                kept = arrival[:, crossed]
+                maps = np.concatenate([found.position[k], found.momentum[k]])[:, crossed]
+                gram = whole if lost == 0 else gram_matrix(kept, lmax)
+                alm[i, j, k] = fitted_alm(harmonic_sums(kept, maps, lmax), gram)
+                product[i, j, k] = maps @ maps.T / kept.shape[1]
+                missing[i, j, k] = lost
+    return DisplacementSky(
+        alm, product, lengths, stops, "radius", hp.nside2npix(nside), missing, local_field(field, lengths)
+    )
+
+
+def local_field(field: MagneticField, gyroradius: ArrayLike) -> FloatArray:
+    """Return the mean of a field over balls about the observer with radii of one gyroradius, shape (n_gyroradius, 3).
+
+    Its direction is the axis about which the gyration of these particles makes the sky symmetric.
+
+    Parameters
+    ----------
+    field : MagneticField
+    gyroradius : array_like, shape (n_gyroradius,) or number
+        In the unit of length of the field.
+
+    Examples
+    --------
+    >>> local_field(MagneticField(uniform=[0.0, 0.0, 1.0]), 0.1).round(12).tolist()
+    [[0.0, 0.0, 1.0]]
+    """
+    nodes, weights = leggauss(16)
+    distance = 0.5 * (nodes + 1)
+    directions = healpix_directions(8)
+    points = (directions[:, None, :] * distance[:, None]).reshape(3, -1)
+    share = np.repeat(weights * distance**2, directions.shape[1])
+    share /= share.sum()
+    return np.array([field.at(float(r) * points) @ share for r in np.array(gyroradius, dtype=np.float64, ndmin=1)])
+
+
+def _direction_sets(nside: int, sets: int, rng: np.random.Generator | None) -> Iterator[FloatArray]:
+    """Yield sets of directions, (3, 12 nside^2) each: pixel centres, or random in the pixels."""
+    if sets < 1 or (sets > 1 and rng is None):
+        raise ValueError(f"sets {sets}: expected 1, or more with a generator that draws their directions")
+    for _ in range(sets):
+        yield healpix_directions(nside) if rng is None else jittered_directions(nside, rng=rng)
 
 
 def cross_power(first: ComplexArray, second: ComplexArray) -> FloatArray:
     """Return C_l of two sets of a_lm (..., n_alm), shape (..., lmax + 1): the mean over m of their product."""
     lmax = int(hp.Alm.getlmax(first.shape[-1]))
-    ell, m = hp.Alm.getlm(lmax)
-    product = np.where(m == 0, 1.0, 2.0) * np.real(first * np.conj(second))
-    power = np.zeros((*product.shape[:-1], lmax + 1))
-    for degree in range(lmax + 1):
-        power[..., degree] = product[..., ell == degree].sum(axis=-1) / (2 * degree + 1)
-    return power
+    _, m = hp.Alm.getlm(lmax)
+    product = np.where(m == 0, 1.0, 2.0) * (first.real * second.real + first.imag * second.imag)
+    return degree_sums(product) / (2 * np.arange(lmax + 1) + 1)
 
 
 _Record = TypeVar("_Record", DisplacementSky, DisplacementEnsemble)
