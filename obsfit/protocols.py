@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +64,51 @@ class OffersDraws(Protocol):
         self, theta: FloatArray, rigidity_tv: FloatArray, lmax: int, size: int, *, rng: np.random.Generator
     ) -> ComplexArray:
         """Return a_lm of `size` realisations, shape (n_vec, size, n_rig, n_alm)."""
+
+
+@dataclass(frozen=True)
+class EnsembleSummary:
+    """What a run of `OffersEnsemble` made, in short.
+
+    Attributes
+    ----------
+    path : Path
+        The product.
+    facts : mapping of str to int, float, str or None
+        What was made, for example the number of realisations; None where it is not known.
+    rows : tuple of mapping
+        A table of results, with the same keys in each row; None where a number is not known.
+    """
+
+    path: Path
+    facts: Mapping[str, float | int | str | None]
+    rows: tuple[Mapping[str, float | int | str | None], ...]
+
+
+@runtime_checkable
+class OffersEnsemble(Protocol):
+    """A model that computes the ensemble of which its draws are taken; ``obsfit ensemble`` runs it."""
+
+    @property
+    def ensemble_settings(self) -> type[Any]:
+        """Frozen dataclass of the settings of an ensemble: the keys of its configuration."""
+
+    def run_ensemble(
+        self,
+        settings: Any,
+        *,
+        base: Path,
+        workers: int,
+        scheduler: str | None,
+        progress: bool,
+        overwrite: bool,
+    ) -> EnsembleSummary:
+        """Compute an ensemble and write its product, to a place relative to `base`; resumable.
+
+        `workers`, `scheduler` and `progress` are those of `obsfit.execute.run_tasks`; the numbers do not depend on
+        them. Settings that make no sense, and a product that is there and not to be overwritten, are refused before
+        anything is computed.
+        """
 
 
 def dipole_alm(dipole: FloatArray, lmax: int = 1) -> ComplexArray:

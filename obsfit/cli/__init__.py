@@ -39,6 +39,7 @@ COMMANDS = {
         "Reconstruct maps, multipoles and dipoles from events.",
     ),
     "spectrum": ("obsfit.cli.spectrum", "spectrum", "Measure the angular power spectrum of a sky map."),
+    "ensemble": ("obsfit.cli.ensemble", "ensemble", "Compute the library of skies from which a model draws."),
     "fit": ("obsfit.cli.fit", "fit", "Fit a model to measurements as a configuration file says."),
     "sky": ("obsfit.cli.sky", "sky", "Sample the one sky that the maps of several observatories show."),
     "study": ("obsfit.cli.study", "study", "Test a fit on mock universes: the coverage of its intervals."),

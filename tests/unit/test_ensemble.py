@@ -1,0 +1,348 @@
+"""Ensembles of displacement skies: the command, its tasks, what it refuses, and the product."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import healpy as hp
+import numpy as np
+import pytest
+from obsfit_models.turbulence.displacement_files import read_ensemble
+from obsfit_models.turbulence.ensemble import (
+    EnsembleSettings,
+    TurbulenceSettings,
+    arrival_directions,
+    ensemble_field,
+    ensemble_identity,
+    gather,
+    make_ensemble,
+    resolved_field,
+    run_ensemble,
+)
+from scipy.integrate import solve_ivp
+
+import obsfit.study.ensembles
+from obsfit.cli import main
+from obsfit.configuration import read_settings
+from obsfit.errors import ConfigurationError
+from obsfit.protocols import EnsembleSummary, OffersEnsemble
+
+TEXT = """
+schema = 1
+seed = 3
+realisations = 3
+gyroradius = [0.5, 0.2]
+times = [1, 4]
+nside = 4
+lmax = 4
+sets = 2
+
+[turbulence]
+wavelength_min = 0.3
+wavelength_max = 10.0
+modes_per_decade = 12
+"""
+KILLED = """
+import os, signal, sys
+import obsfit.execute.store as store
+from obsfit.cli import main
+write, count = store.TaskStore.write, [0]
+def killing(self, name, result):
+    count[0] += 1
+    if count[0] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, name, result)
+if sys.argv[2] == "kill":
+    store.TaskStore.write = killing
+if __name__ == "__main__":
+    main(["ensemble", sys.argv[1], *sys.argv[3:]])
+"""
+
+
+def settings(**changes):
+    raw = tomllib.loads(TEXT)
+    del raw["schema"]
+    turbulence = {key.removeprefix("turbulence_"): changes.pop(key) for key in list(changes) if "turb" in key}
+    raw["turbulence"] |= turbulence
+    return read_settings(raw | changes, EnsembleSettings)
+
+
+def configuration(folder, old="", new=""):
+    assert old in TEXT
+    path = folder / "ensemble.toml"
+    path.write_text(TEXT.replace(old, new, 1))
+    return path
+
+
+def leave(*words):
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return end.value.code
+
+
+def numbers(path):
+    """What is in a product, arrays as bytes: the format of the file may have a clock."""
+    with h5py.File(path) as file:
+        return {name: file[name][()].tobytes() for name in ("alm", "product", "gyroradius", "stop", "realisation")}
+
+
+def field_by_sums(field, position):
+    """The field at (3, n), as a sum over plane waves, by the book."""
+    phase = np.einsum("iw,in->wn", field.waves.wavevector, position) + field.waves.phase[:, None]
+    return field.uniform[:, None] + np.einsum("iw,wn->in", field.waves.amplitude, np.cos(phase))
+
+
+def test_fields_and_directions_of_a_seed_are_those_they_were():
+    """Stored results are continued: what a seed means must not change. To rounding of another machine."""
+    stored = settings(
+        gyroradius=(0.1,), turbulence_wavelength_min=0.01, turbulence_wavelength_max=100.0,
+        turbulence_modes_per_decade=25.0, turbulence_resonant_modes_per_decade=40.0,
+    )  # fmt: skip
+    field = ensemble_field(stored, 1)
+    assert field.waves.phase.shape == (142,)
+    np.testing.assert_allclose(field.uniform, [0, 0, 1])
+    np.testing.assert_allclose(field.waves.wavevector[:, 5], [0.02615715, -0.09665087, -0.02940057], rtol=5e-6)
+    np.testing.assert_allclose(field.waves.amplitude[:, 5], [0.01068465, 0.00162625, 0.00415984], rtol=5e-6)
+    assert field.waves.phase[-1] == pytest.approx(0.5090236903374671, rel=1e-12)
+    np.testing.assert_allclose(
+        arrival_directions(stored, 1)[:, 7], [-0.31200874, 0.02956392, 0.94961915], rtol=5e-6
+    )
+
+
+def test_the_identity_of_a_plain_ensemble_has_no_later_options():
+    """Stores made before these options were there stay valid."""
+    found = ensemble_identity(settings())
+    assert set(found) == {"seed", "turbulence", "gyroradius", "times", "nside", "lmax", "sets", "blocks", "step"}
+    assert set(found["turbulence"]) == {
+        "wavelength_min", "wavelength_max", "energy_index", "bend_over", "large_scale_index", "mean_field", "rms",
+        "modes_per_decade", "resonant_modes_per_decade", "resonant_from",
+    }  # fmt: skip
+    assert ensemble_identity(settings(resolved_to=10.0)) != found
+    assert ensemble_identity(settings(turbulence_geometry="slab")) != found
+
+
+def test_the_product_is_that_of_orbits_by_another_integrator_and_transform(tmp_path):
+    """Pixel centres, scipy's Runge-Kutta through the summed waves, and healpy's iterated transform."""
+    chosen = settings(sets=0, realisations=1, gyroradius=(0.5,), times=(1.5,), step=0.005, blocks=3)
+    path = make_ensemble(chosen, base=tmp_path).path
+    ensemble = read_ensemble(path)
+    field = ensemble_field(chosen, 0)
+    pixels = np.array(hp.pix2vec(4, np.arange(192)))
+
+    def motion(_, state):
+        r, n = state.reshape(2, 3, -1)
+        # Backwards in time the particle moves along its direction of arrival n = -p.
+        return np.concatenate([n, -np.cross(n, field_by_sums(field, 0.5 * r), axis=0)]).ravel()
+
+    start = np.concatenate([np.zeros_like(pixels), pixels]).ravel()
+    position, arrival = solve_ivp(motion, (0, 1.5), start, rtol=1e-9, atol=1e-10).y[:, -1].reshape(2, 3, 192)
+    maps = [*position, *-arrival]
+    expected = np.array([hp.map2alm(one, lmax=4, iter=100) for one in maps])
+    # The leapfrog of step 0.005 is right to 2e-5.
+    np.testing.assert_allclose(ensemble.alm[0, 0, 0, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(ensemble.product[0, 0, 0, 0], np.array(maps) @ np.array(maps).T / 192, atol=1e-4)
+    assert np.abs(expected).max() > 1
+
+
+def test_without_turbulence_diffusivity_and_dipole_are_those_of_a_uniform_field(tmp_path):
+    """r_z = T cos(theta): K_par = T / 6 and C_1 = (4 pi / 9) T^2; across, <r_x^2> = (4/3) sin^2(T/2)."""
+    chosen = settings(turbulence_rms=0.0, realisations=2, gyroradius=(1.0,), step=0.01, nside=8)
+    summary = make_ensemble(chosen, base=tmp_path)
+    assert [row["time"] for row in summary.rows] == [1.0, 4.0]
+    for row in summary.rows:
+        time = row["time"]
+        # Random directions, one in each of 768 pixels: means are right to a few parts in a thousand.
+        assert row["K_par"] == pytest.approx(time / 6, rel=0.02)
+        assert row["K_perp"] == pytest.approx(4 / 3 * np.sin(time / 2) ** 2 / (2 * time), rel=0.02)
+        assert row["C_1"] == pytest.approx(4 * np.pi / 9 * time**2, rel=1e-9)
+        assert row["C_1_error"] == pytest.approx(0, abs=1e-9)
+
+
+def test_blocks_change_nothing_but_rounding(tmp_path):
+    one = gather(settings(), run_ensemble(settings(output="one"), base=tmp_path))
+    three = gather(settings(blocks=3), run_ensemble(settings(output="three", blocks=3), base=tmp_path))
+    np.testing.assert_allclose(three.alm, one.alm, atol=1e-11)
+    np.testing.assert_allclose(three.product, one.product, rtol=1e-11, atol=1e-11)
+    assert np.abs(one.alm[:, 0] - one.alm[:, 1]).max() > 1e-3, "two sets of directions are two"
+
+
+def test_a_killed_run_loses_tasks_in_flight_alone_and_ends_in_the_same_product_with_other_workers(tmp_path):
+    """kill -9 at the fourth of six tasks; then two workers do the rest."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    cut.mkdir()
+    whole.mkdir()
+
+    def run(folder, *words):
+        return subprocess.run(
+            [sys.executable, script, configuration(folder), *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    assert run(cut, "kill").returncode == -signal.SIGKILL
+    tasks = cut / "ensemble" / "tasks"
+    kept = {path: path.stat().st_mtime_ns for path in tasks.glob("*.npz")}
+    assert sorted(path.stem for path in kept) == ["sky-0-0-0", "sky-0-1-0", "sky-1-0-0"]
+    assert not (cut / "ensemble" / "ensemble.h5").exists()
+    for folder, workers in ((cut, "2"), (whole, "1")):
+        process = run(folder, "go", "--workers", workers, "--json")
+        assert process.returncode == 0, process.stderr
+        # No progress bar where standard error is no terminal.
+        assert "task" not in process.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a finished task was done again"
+    assert numbers(cut / "ensemble" / "ensemble.h5") == numbers(whole / "ensemble" / "ensemble.h5")
+    assert json.loads(process.stdout)["realisations"] == 3
+
+
+def test_more_realisations_are_a_continuation(tmp_path, capsys):
+    path = configuration(tmp_path, "realisations = 3", "realisations = 2")
+    assert leave("ensemble", path) == 0
+    product = tmp_path / "ensemble" / "ensemble.h5"
+    text = capsys.readouterr().out
+    assert str(product) in text
+    assert "K_par_error" in text
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ensemble" / "tasks").iterdir()}
+    two = read_ensemble(product)
+    configuration(tmp_path)
+    assert leave("ensemble", path) == 2
+    assert "there is an ensemble already" in capsys.readouterr().err
+    np.testing.assert_array_equal(read_ensemble(product).alm, two.alm)
+    assert leave("ensemble", path, "--overwrite", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["realisations"], len(told["rows"])) == (1, 3, 4)
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "ensemble" / "tasks").iterdir()}
+    assert before.items() <= after.items()
+    assert len(after) - len(before) == 2
+    three = read_ensemble(product)
+    np.testing.assert_array_equal(three.alm[:2], two.alm)
+    assert three.configuration["seed"] == 3
+    assert three.configuration["turbulence"]["bend_over"] == 1.0
+
+
+# fmt: off
+BAD = [
+    ("gyroradius = [0.5, 0.2]", "gyroradius = [0.5, -0.2]", "gyroradius = -0.2"),
+    ("gyroradius = [0.5, 0.2]", "", "neither is given"),
+    ("gyroradius = [0.5, 0.2]", 'rigidity = ["-10 TV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "-10 TV"),
+    ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 TeV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "10 TeV"),
+    ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 PV"]\nlength_unit = "1 pc"', "field_strength"),
+    ("times = [1, 4]", "times = [4, 1]", "times = (4.0, 1.0)"),
+    ("wavelength_min = 0.3", "wavelength_min = 3", "turbulence.wavelength_min = 3"),
+    ("modes_per_decade = 12", "modes_per_decade = 4", "turbulence.modes_per_decade = 4"),
+    ("nside = 4", "nside = 6", "nside = 6"),
+    ("lmax = 4", "lmax = 12", "lmax = 12"),
+    ("sets = 2", "sets = -1", "sets = -1"),
+    ("sets = 2", "blocks = 193", "blocks = 193"),
+    ("seed = 3", "seed = -3", "seed = -3"),
+    ("realisations = 3", "realisations = 0", "realisations = 0"),
+    ("sets = 2", "resolved_to = 0.5", "resolved_to = 0.5"),
+    ("sets = 2", 'output = "ensemble.toml/below"', "output: "),
+    ("sets = 2", "sts = 2", "did you mean 'sets'?"),
+    ("modes_per_decade", 'geometry = "cubic"\nmodes_per_decade', "turbulence.geometry = 'cubic'"),
+    ("sets = 2", 'model = "relative-diffusion"', "computes no ensemble"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("old", "new", "told"), BAD)
+def test_bad_input_is_one_error_before_anything_is_computed(tmp_path, capsys, old, new, told):
+    path = configuration(tmp_path, old, new)
+    assert leave("ensemble", path) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert "ensemble.toml" in err
+    assert err.count("obsfit: ") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["ensemble.toml"]
+
+
+def test_a_store_of_another_ensemble_is_refused(tmp_path, capsys):
+    path = configuration(tmp_path, "realisations = 3", "realisations = 1")
+    assert leave("ensemble", path) == 0
+    configuration(tmp_path, "seed = 3", "seed = 4")
+    assert leave("ensemble", path, "--overwrite") == 2
+    assert "seed was 3, is now 4" in capsys.readouterr().err
+
+
+def test_rigidities_in_volts_are_gyroradii():
+    """1 PV in 1 uG is 1.081 pc (AM17): 27.8 PV in 3 uG are a tenth of 100 pc."""
+    given = settings(gyroradius=(), rigidity=("27.8 PV",), field_strength="3 uG", length_unit="100 pc")
+    assert given.gyroradii == pytest.approx((0.1,), rel=2e-3)
+
+
+def test_only_waves_that_are_resolved_are_left():
+    field = ensemble_field(settings(), 0)
+    k = np.linalg.norm(field.waves.wavevector, axis=0)
+    part = resolved_field(field, 0.5, 4.0)
+    assert 0 < part.waves.phase.size < k.size
+    np.testing.assert_array_equal(part.waves.phase, field.waves.phase[k * 0.5 <= 4.0])
+    assert resolved_field(field, 0.5, 0.0) is field
+
+
+def test_what_is_resolved_for_the_smallest_gyroradius_is_left_out_for_the_largest(tmp_path):
+    """Of two gyroradii the smaller sees all waves up to k r_L = 5, and the same as without the option."""
+    plain = settings(realisations=1, sets=0)
+    some = dataclasses.replace(plain, resolved_to=5.0, output="some")
+    one, other = (gather(s, run_ensemble(s, base=tmp_path)).alm[0, 0] for s in (plain, some))
+    np.testing.assert_array_equal(one[1], other[1])
+    assert np.abs(one[0] - other[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("geometry", "slab"), [("slab", 1.0), ("two-dimensional", 0.0), ("composite", 0.3)])
+def test_geometries_have_their_wave_vectors_and_their_shares(geometry, slab):
+    chosen = settings(turbulence_geometry=geometry, turbulence_slab_fraction=0.3, turbulence_rms=2.0)
+    waves = ensemble_field(chosen, 0).waves
+    along = np.abs(waves.wavevector[2]) > 1e-9
+    np.testing.assert_allclose(np.abs(waves.wavevector[:2, along]), 0, atol=1e-9)
+    energy = 0.5 * np.sum(waves.amplitude**2, axis=0)
+    assert energy.sum() == pytest.approx(4.0)
+    assert energy[along].sum() == pytest.approx(4.0 * slab)
+
+
+def test_the_command_runs_any_model_that_offers_an_ensemble(tmp_path, monkeypatch, capsys):
+    """A plug-in of others: its own settings, its own product, a bar on a terminal alone."""
+    seen = {}
+
+    @dataclasses.dataclass(frozen=True)
+    class Own:
+        number: int
+
+    class Other:
+        ensemble_settings = Own
+
+        def run_ensemble(self, own, **how):
+            seen.update(how, own=own)
+            return EnsembleSummary(Path("made.h5"), {"skies": own.number, "cpu_s": None}, ())
+
+    assert isinstance(Other(), OffersEnsemble)
+    monkeypatch.setattr(obsfit.study.ensembles, "load_model", lambda name: {"other": Other()}[name])
+    path = tmp_path / "other.toml"
+    path.write_text('schema = 1\nmodel = "other"\nnumber = 5\n')
+    assert leave("ensemble", path, "--workers", 3) == 0
+    assert capsys.readouterr().out == "made.h5: skies 5, cpu_s -\n"
+    assert seen == {
+        "own": Own(5), "base": tmp_path, "workers": 3, "scheduler": None, "progress": False, "overwrite": False,
+    }  # fmt: skip
+    monkeypatch.setattr(
+        sys, "stderr", SimpleNamespace(isatty=lambda: True, write=lambda text: None, flush=lambda: 0)
+    )
+    assert leave("ensemble", path) == 0
+    assert seen["progress"] is True
+
+
+def test_settings_of_a_field_without_strength_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"turbulence\.rms = 0"):
+        make_ensemble(settings(turbulence_rms=0.0, turbulence_mean_field=0.0), base=tmp_path)
+
+
+def test_turbulence_settings_give_the_spectrum_they_name():
+    spectrum = TurbulenceSettings(0.1, 10.0, bend_over=0.0, energy_index=1.5).spectrum
+    assert (spectrum.bend_over, spectrum.energy_index) == (None, 1.5)
