@@ -22,6 +22,7 @@ from obsfit_models.turbulence.displacement import (
     crossing_sky,
     displacement_sky,
     displacement_sums,
+    ensemble_of,
     local_field,
 )
 from obsfit_models.turbulence.field import MagneticField, PlaneWaves
@@ -268,6 +269,9 @@ def test_the_rotated_sky_is_the_sky_of_the_rotated_field():
     one = sky_anisotropy(found, matrix @ gradient)
     other = rotated_alm(sky_anisotropy(sky(UNIFORM + MagneticField(waves=waves), arrival), gradient), matrix)
     np.testing.assert_allclose(one, other, atol=1e-10)
+    both = rotated_sky(ensemble_of([found, expected]), matrix.T)
+    np.testing.assert_allclose(both.sky(1).alm, rotated_sky(expected, matrix.T).alm, atol=1e-12)
+    np.testing.assert_allclose(both.local_field[0], local_field(UNIFORM + MagneticField(waves=waves), [0.1, 0.3]))
 
 
 def test_the_local_field_is_the_mean_over_a_ball():

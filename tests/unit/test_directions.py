@@ -4,11 +4,13 @@ import healpy as hp
 import numpy as np
 import pytest
 from obsfit_models.turbulence.directions import (
+    degree_sums,
     fitted_alm,
     gram_matrix,
     harmonic_sums,
     healpix_directions,
     jittered_directions,
+    patch_directions,
     real_harmonics,
 )
 
@@ -62,3 +64,33 @@ def test_jittered_directions_lie_in_their_pixels_and_fill_them():
 def test_nside_must_be_a_power_of_two(nside):
     with pytest.raises(ValueError, match="power of two"):
         healpix_directions(nside)
+
+
+def test_a_patch_is_regular_in_longitude_and_latitude():
+    longitude, latitude = np.radians([150.0, 165.0, 180.0]), np.radians([0.0, 30.0])
+    vectors = patch_directions(longitude, latitude)
+    assert vectors.shape == (3, 2, 3)
+    assert np.arcsin(vectors[2]) == pytest.approx(np.repeat(latitude[:, None], 3, axis=1), abs=1e-15)
+    assert np.arctan2(vectors[1], vectors[0])[1] == pytest.approx(longitude, abs=1e-12)
+    with pytest.raises(ValueError, match="within"):
+        patch_directions([0.0], [1.6])
+
+
+def test_a_patch_keeps_its_shape_about_any_centre():
+    offsets = np.radians([-10.0, 0.0, 20.0])
+    here = patch_directions(offsets, offsets).reshape(3, -1)
+    there = patch_directions(offsets, offsets, centre=(2.5, -1.1)).reshape(3, -1)
+    assert there.T @ there == pytest.approx(here.T @ here, abs=1e-14)
+    middle = there[:, 4]
+    assert np.arctan2(middle[1], middle[0]) == pytest.approx(2.5, abs=1e-14)
+    assert np.arcsin(middle[2]) == pytest.approx(-1.1, abs=1e-14)
+    # North is up and east ahead: longitude grows along a row.
+    assert np.arcsin(there[2, 7]) == pytest.approx(-1.1 + np.radians(20), abs=1e-14)
+    assert 2.5 < np.arctan2(there[1, 5], there[0, 5]) % (2 * np.pi) < np.pi + 1
+
+
+def test_sums_over_m_keep_each_degree():
+    ell, m = hp.Alm.getlm(4)
+    values = np.stack([ell * 1.0, 10.0**m])
+    assert degree_sums(values)[0].tolist() == [0, 2, 6, 12, 20]
+    assert degree_sums(values)[1].tolist() == [1, 11, 111, 1111, 11111]

@@ -39,6 +39,11 @@ class SkyPatch:
     stop: FloatArray
     stopped_by: str
 
+    @property
+    def flat(self) -> FloatArray:
+        """Maps with one axis of directions, (n_stop, 6, n), as the functions of `anisotropy` take them."""
+        return self.maps.reshape(*self.maps.shape[:2], -1)
+
 
 def displacement_patch(
     field: MagneticField,
