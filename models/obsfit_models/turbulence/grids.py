@@ -73,7 +73,8 @@ def grid_turbulence(
 
     Coefficients :math:`B_k \propto [E(k) / k^2]^{1/2}\, (1 - \hat k \hat k) \cdot w_k`, with w_k the transform of white
     noise, at the lattice points of `held_range`; those outside are zero. k times B_k vanishes, so that div B = 0 in
-    the spectral sense.
+    the spectral sense. Within shells one lattice unit wide all waves are scaled so that, on average, a shell has the
+    energy of its interval of k, which the few lattice points of the innermost would miss by tens of per cent.
 
     The mean of B^2 over the points is `rms` squared times the share of the spectrum's energy that the grid can hold,
     exactly and in every realisation, as with plane waves; energies of single shells of k are random. Few waves fit a
@@ -122,15 +123,16 @@ def grid_turbulence(
     k = unit * np.sqrt(square)
     held = (k >= low * (1 - 1e-12)) & (k <= high * (1 + 1e-12))
     held[0, 0, 0] = False
-    weight = np.sqrt(np.where(held, spectrum.energy_per_log_k(k), 0.0) / k**3)
-    coefficient = weight * (noise - m * np.sum(m * noise, axis=0) / square)
-    # Half of the lattice is not stored: it holds the complex conjugates of all but the plane m_z = 0.
-    energy = float(np.sum(np.where(m[2] > 0, 2.0, 1.0) * np.abs(coefficient) ** 2))
-    if energy == 0:
+    if not np.any(held):
         raise ValueError(
             f"no wave that fits a box of {box:g} has a wavelength between {2 * np.pi / high:g} and "
             f"{2 * np.pi / low:g}: expected a larger box or a wider spectrum"
         )
+    # Half of the lattice is not stored: it holds the complex conjugates of all but the plane m_z = 0.
+    twice = np.where(m[2] > 0, 2.0, 1.0)
+    weight = np.sqrt(_energy_of_waves(spectrum, k / unit, held, twice, unit, (low, high)))
+    coefficient = weight * (noise - m * np.sum(m * noise, axis=0) / square)
+    energy = float(np.sum(twice * np.abs(coefficient) ** 2))
     coefficient *= rms * np.sqrt(spectrum.share(low, high) / energy)
     values = np.empty((points, points, points, 3))
     for component in range(3):
@@ -289,3 +291,26 @@ def relative_divergence(grid: GridField) -> float:
     total = float(np.mean(np.sum(gradient**2, axis=(0, 4))))
     divergence = gradient[0, ..., 0] + gradient[1, ..., 1] + gradient[2, ..., 2]
     return float(np.sqrt(np.mean(divergence**2) / total)) if total > 0 else 0.0
+
+
+def _energy_of_waves(
+    spectrum: TurbulenceSpectrum,
+    number: FloatArray,
+    held: NDArray[np.bool_],
+    times: FloatArray,
+    unit: float,
+    ends: tuple[float, float],
+) -> FloatArray:
+    """Mean energy of each wave of a lattice, of wavenumbers unit * number, each of which counts so many times.
+
+    E(k) / k^2 within shells of about one unit, each of which has the energy of its interval: the few points of the
+    inner shells are not in proportion to the volume (48 from 2.13 to 2.5, for 25).
+    """
+    low, high = ends[0] / unit, ends[1] / unit
+    edges = np.linspace(low, high, max(1, round(high - low)) + 1)
+    shell = np.clip(np.searchsorted(edges, number, side="right") - 1, 0, edges.size - 2)
+    density = np.where(held, spectrum.energy_per_log_k(unit * number) / number**3, 0.0)
+    found = np.bincount(shell.ravel(), weights=(times * density).ravel(), minlength=edges.size - 1)
+    wanted = np.array([spectrum.energy_between(unit * a, unit * b) for a, b in itertools.pairwise(edges)])
+    # No shell is empty: they are two thirds of a unit wide or more, unless there is only one.
+    return density * (wanted / found)[shell]
