@@ -12,7 +12,7 @@ import numpy as np
 from obsfit.errors import ConfigurationError, ModelDomainError, ObsfitError
 from obsfit.infer.likelihood import Likelihood
 from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
-from obsfit.protocols import Model, true_sky
+from obsfit.protocols import Model, OffersDraws, true_sky
 from obsfit.records.true_sky import TrueSky
 
 
@@ -31,7 +31,7 @@ class Posterior:
     Raises
     ------
     ConfigurationError
-        If a prior names no parameter.
+        If a prior names no parameter, or the model draws its skies from an ensemble: moments do not describe them.
 
     Attributes
     ----------
@@ -40,6 +40,12 @@ class Posterior:
     """
 
     def __init__(self, model: Model, likelihood: Likelihood, *, priors: Mapping[str, Any] | None = None) -> None:
+        if isinstance(model, OffersDraws):
+            raise ConfigurationError(
+                f"model {model.name!r} draws skies that are neither Gaussian nor isotropic: no likelihood is known",
+                value=model.name, expected="a model that offers dipole, alm or c_ell, and no draws",
+                remedy="Draws serve mocks (obsfit.mock.model_sky) and operators (draw), and what is trained on them.",
+            )  # fmt: skip
         self.model, self.likelihood = model, likelihood
         chosen = dict(priors or {})
         own = model.parameters

@@ -12,7 +12,7 @@ from scipy.special import sph_harm_y
 
 from obsfit.errors import ObsfitError
 from obsfit.operators.energy import EnergyResponse
-from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax
+from obsfit.records.true_sky import TrueSky, alm_index, alm_lmax, alm_size
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -181,16 +181,22 @@ class ObservationOperator:
         return self._summarise(self._respond(alm))
 
     def draw(self, sky: TrueSky, *, rng: np.random.Generator, size: int = 1) -> FloatArray:
-        """Return random data sets: a random sky and random noise each, shape (n_vec, size, n_data)."""
-        self._refuse_draws(sky)
+        """Return random data sets: a random sky and random noise each, shape (n_vec, size, n_data).
+
+        Of an ensemble given by draws, as many are taken at random, each at most once where there are enough. They need
+        be neither Gaussian nor isotropic. A part of the sky that ends below `lmax` has no power above.
+        """
         n_vec, n_rig = sky.n_vec, sky.rigidity_tv.size
-        alm = np.zeros((n_vec, size, n_rig, (self.lmax + 1) * (self.lmax + 2) // 2), dtype=np.complex128)
+        alm = np.zeros((n_vec, size, n_rig, alm_size(self.lmax)), dtype=np.complex128)
         if sky.alm is not None:
-            alm += sky.alm[:, None, :, : alm.shape[-1]]
+            alm += _resized(sky.alm, self.lmax)[:, None]
+        if sky.draws is not None:
+            n_real = sky.draws.shape[1]
+            alm += _resized(sky.draws[:, rng.choice(n_real, size, replace=size > n_real)], self.lmax)
         if sky.c_ell is not None:
             values, vectors = np.linalg.eigh(np.moveaxis(sky.c_ell, -1, 1))
             root = vectors * np.sqrt(np.clip(values, 0.0, None))[..., None, :]
-            for ell in range(self.lmax + 1):
+            for ell in range(min(self.lmax + 1, sky.c_ell.shape[-1])):
                 for m in range(ell + 1):
                     alm[..., alm_index(self.lmax, ell, m)] += np.einsum(
                         "vab,vsb->vsa", root[:, ell], _normal((n_vec, size, n_rig), m, rng)
@@ -359,7 +365,8 @@ class ObservationOperator:
     def _refuse_draws(self, sky: TrueSky) -> None:
         if sky.draws is not None:
             raise ValueError(
-                "this operator takes a fixed and an isotropic Gaussian sky; the sky given is an ensemble of draws"
+                "moments are known of a fixed and an isotropic Gaussian sky; the sky given is an ensemble of draws: "
+                "use draw"
             )
 
     def _respond(self, alm: ComplexArray) -> dict[int, ComplexArray]:
@@ -444,6 +451,17 @@ class ObservationOperator:
         power = sum((1.0 if m == 0 else 2.0) * np.abs(a[..., ell]) ** 2 for m, a in observed.items())
         power = np.asarray(power) / (2.0 * ell + 1.0)
         return power.reshape(*power.shape[:-2], -1)
+
+
+def _resized(alm: ComplexArray, lmax: int) -> ComplexArray:
+    """The a_lm up to another lmax, last axis in healpy order; zero where there are none."""
+    old = alm_lmax(alm.shape[-1])
+    resized = np.zeros((*alm.shape[:-1], alm_size(lmax)), dtype=np.complex128)
+    last = min(old, lmax)
+    for m in range(last + 1):
+        start, source = alm_index(lmax, m, m), alm_index(old, m, m)
+        resized[..., start : start + last - m + 1] = alm[..., source : source + last - m + 1]
+    return resized
 
 
 def _components(a_11: ComplexArray) -> FloatArray:
