@@ -184,7 +184,9 @@ class MagneticField:
         if self.waves is None:
             return self.at(position)
         k = self.waves.wavevector
-        damped = self.waves.amplitude * np.exp(-0.5 * radius**2 * np.sum(k**2, axis=0))
+        exponent = 0.5 * radius**2 * np.sum(k**2, axis=0)
+        # Zero, not the smallest of floats, of which the direction is lost.
+        damped = self.waves.amplitude * np.where(exponent < 60, np.exp(-exponent), 0.0)
         return MagneticField(self.uniform, PlaneWaves(k, damped, self.waves.phase)).at(position)
 
     def arrays(self, gyroradius: float) -> tuple[FloatArray, kernels.Waves, kernels.Grids]:
