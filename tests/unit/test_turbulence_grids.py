@@ -1,9 +1,12 @@
 """Grids: interpolation against other programs, Fourier turbulence, and what is refused."""
 
+import logging
+
 import numpy as np
 import pytest
 from obsfit_models.turbulence.field import GridField, MagneticField, PlaneWaves
 from obsfit_models.turbulence.grids import (
+    check_extent,
     energy_spectrum,
     grid_turbulence,
     held_range,
@@ -14,6 +17,8 @@ from obsfit_models.turbulence.grids import (
 from obsfit_models.turbulence.plane_waves import isotropic_waves
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
 from scipy.interpolate import RegularGridInterpolator
+
+from obsfit.errors import ModelDomainError
 
 ORIGIN, SPACING = np.array([-1.0, 2.0, 0.5]), np.array([0.5, 0.25, 1.0])
 SHAPE = (6, 7, 5)
@@ -199,6 +204,24 @@ def test_divergence_tells_swapped_components():
     assert relative_divergence(GridField(np.ones((4, 4, 4, 3)), np.zeros(3), np.ones(3), True)) == 0.0
 
 
+def test_orbits_are_not_to_leave_a_grid_that_ends(caplog):
+    """The box goes from (-1, 2, 0.5) to (1.5, 3.5, 4.5)."""
+    rng = np.random.default_rng(11)
+    centre = [0.25, 2.75, 2.5]
+    check_extent(box(rng=rng), 0.74, position=centre)
+    with pytest.raises(
+        ModelDomainError, match=r"ends at a distance of 0\.75 from the observer, orbits go as far as 0\.8"
+    ):
+        check_extent(box(rng=rng), 0.8, position=centre)
+    with pytest.raises(ModelDomainError, match="ends at a distance of -2"):
+        check_extent(box(rng=rng), 0.1)
+    with caplog.at_level(logging.WARNING):
+        check_extent(MagneticField() + box(periodic=True, rng=rng), 1.7)
+        assert caplog.text == ""
+        check_extent(box(periodic=True, rng=rng), 1.8)
+    assert "repeats after 1.75" in caplog.text
+
+
 NARROW = TurbulenceSpectrum(1.0, 2.0)
 
 
@@ -219,6 +242,7 @@ NARROW = TurbulenceSpectrum(1.0, 2.0)
             lambda rng: nested_grids(TurbulenceSpectrum(1.0, 100.0), points=32, rng=rng),
             "hold a ratio of wavelengths of 5.33",
         ),
+        (lambda rng: check_extent(box(rng=rng), 0.0), "reach 0.0: expected a positive distance"),
         (lambda rng: energy_spectrum(box(rng=rng).grids[0]), "the grid is not periodic"),
         (lambda rng: GridField(np.ones((1, 4, 4, 3)), np.zeros(3), np.ones(3), True), "at least two points a side"),
         (lambda rng: GridField(np.ones((4, 4, 4)), np.zeros(3), np.ones(3), True), r"expected \(nx, ny, nz, 3\)"),

@@ -21,14 +21,18 @@ neither error.
 from __future__ import annotations
 
 import itertools
+import logging
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from obsfit.errors import ModelDomainError
 from obsfit_models.turbulence.field import GridField, MagneticField
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
 
 FloatArray = NDArray[np.float64]
+
+_log = logging.getLogger(__name__)
 
 
 def held_range(
@@ -212,6 +216,49 @@ def nested_grids(
             rng=rng,
         )
     return field
+
+
+def check_extent(field: MagneticField, reach: float, *, position: ArrayLike = (0.0, 0.0, 0.0)) -> None:
+    """Refuse grids that end where orbits still go, and warn of those that repeat there.
+
+    Beyond the end of a grid that does not repeat there is no field of it, and particles fly straight on.
+
+    Parameters
+    ----------
+    field : MagneticField
+    reach : float
+        Largest distance from `position` that matters, in the unit of length of the field.
+    position : array_like, shape (3,)
+        Where particles arrive.
+
+    Raises
+    ------
+    ModelDomainError
+        If a grid that is not periodic has a face nearer than that.
+    ValueError
+        If the reach is not positive.
+    """
+    if not 0 < reach < np.inf:
+        raise ValueError(f"reach {reach}: expected a positive distance in the unit of the field")
+    place = np.asarray(position, dtype=np.float64)
+    for number, grid in enumerate(field.grids):
+        shape = np.array(grid.values.shape[:3])
+        if grid.periodic:
+            continue
+        nearest = float(np.min([place - grid.origin, grid.origin + grid.spacing * (shape - 1) - place]))
+        if nearest < reach:
+            raise ModelDomainError(
+                f"grid {number} ends at a distance of {nearest:g} from the observer, orbits go as far as {reach:g}",
+                value=nearest, expected="a grid that is periodic or larger",
+                remedy="Shorten the orbits, move the observer, or read the field with periodic=True if it repeats.",
+            )  # fmt: skip
+    # Smaller cubes of nested grids repeat as a matter of course: what counts is the largest.
+    periods = [float(np.min(grid.spacing * grid.values.shape[:3])) for grid in field.grids if grid.periodic]
+    if periods and max(periods) < reach:
+        _log.warning(
+            "the largest periodic grid repeats after %.3g, orbits go as far as %.3g: they meet its waves again",
+            max(periods), reach,
+        )  # fmt: skip
 
 
 def sampled(
