@@ -12,6 +12,7 @@ Every orbit solves :math:`dr/ds = u,\; du/ds = q\, B(r) \times u`. With q = +1 a
 from __future__ import annotations
 
 import numba
+import numba.extending
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,40 @@ HALF_TURN_SQUARED = np.pi**2
 HALVINGS = 48
 
 
+def prefer_wide_vectors() -> None:
+    """Ask the compiler to use vector registers of 512 bits in the calling kernel, where the processor has them.
+
+    LLVM prefers 256 bits on some processors, for fear of a lower clock; here that costs a quarter of the speed.
+    """
+
+
+@numba.extending.intrinsic
+def mark_function(typing_context):  # type: ignore[no-untyped-def]
+    """Set the LLVM attribute of the function that is being compiled."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        # Plain `add` of llvmlite knows attributes without a value only.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return numba.void(), generate
+
+
+@numba.extending.overload(prefer_wide_vectors, inline="always")
+def compiled_prefer_wide_vectors():  # type: ignore[no-untyped-def]
+    """Mark the caller, into which this is inlined."""
+    return lambda: mark_function()  # type: ignore[call-arg]
+
+
+@numba.njit(cache=True)
+def blocks(count: int) -> Floats:
+    """Return arrays (count, 3, LANES) that start where a cache line does: loads across lines cost a fifth."""
+    size = count * 3 * LANES
+    memory = np.empty(size + 8)
+    start = -(memory.ctypes.data // 8) % 8
+    return memory[start : start + size].reshape((count, 3, LANES))
+
+
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
 def add_waves(
     position: Floats,
@@ -43,8 +78,9 @@ def add_waves(
     """Add modes first ... last - 1 at the positions (3, LANES) of a block to the field (3, LANES).
 
     `wave` (3, n) is in turns per unit length, `phase` (n,) in turns, so that the argument of the cosine is reduced by
-    subtracting the nearest whole number; the rest is a polynomial, with an error of 2e-16 if `exact`, else of 7e-9.
+    subtracting the nearest whole number; the rest is a polynomial, with an error of 2e-16 if `exact`, else of 1.1e-8.
     """
+    prefer_wide_vectors()
     x, y, z = position[0], position[1], position[2]
     bx, by, bz = field[0], field[1], field[2]
     if exact:
@@ -63,46 +99,17 @@ def add_waves(
                 by[i] += ay * cosine
                 bz[i] += az * cosine
         return
-    paired = first + 4 * ((last - first) // 4)
-    for m in range(first, paired, 4):
-        k0, l0, q0, s0 = wave[0, m], wave[1, m], wave[2, m], phase[m]
-        k1, l1, q1, s1 = wave[0, m + 1], wave[1, m + 1], wave[2, m + 1], phase[m + 1]
-        k2, l2, q2, s2 = wave[0, m + 2], wave[1, m + 2], wave[2, m + 2], phase[m + 2]
-        k3, l3, q3, s3 = wave[0, m + 3], wave[1, m + 3], wave[2, m + 3], phase[m + 3]
-        a0, d0, e0 = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-        a1, d1, e1 = amplitude[0, m + 1], amplitude[1, m + 1], amplitude[2, m + 1]
-        a2, d2, e2 = amplitude[0, m + 2], amplitude[1, m + 2], amplitude[2, m + 2]
-        a3, d3, e3 = amplitude[0, m + 3], amplitude[1, m + 3], amplitude[2, m + 3]
-        for i in range(LANES):
-            t0 = k0 * x[i] + l0 * y[i] + q0 * z[i] + s0
-            t1 = k1 * x[i] + l1 * y[i] + q1 * z[i] + s1
-            t2 = k2 * x[i] + l2 * y[i] + q2 * z[i] + s2
-            t3 = k3 * x[i] + l3 * y[i] + q3 * z[i] + s3
-            v0 = 0.25 - abs(t0 - np.rint(t0))
-            v1 = 0.25 - abs(t1 - np.rint(t1))
-            v2 = 0.25 - abs(t2 - np.rint(t2))
-            v3 = 0.25 - abs(t3 - np.rint(t3))
-            u0, u1, u2, u3 = v0 * v0, v1 * v1, v2 * v2, v3 * v3
-            c0 = v0 * (6.2831852801544065035 + u0 * (-41.341680613346515274 + u0 * (
-                81.60247636892517969 + u0 * (-76.581172644278724467 + u0 * 39.759827085319101139))))  # fmt: skip
-            c1 = v1 * (6.2831852801544065035 + u1 * (-41.341680613346515274 + u1 * (
-                81.60247636892517969 + u1 * (-76.581172644278724467 + u1 * 39.759827085319101139))))  # fmt: skip
-            c2 = v2 * (6.2831852801544065035 + u2 * (-41.341680613346515274 + u2 * (
-                81.60247636892517969 + u2 * (-76.581172644278724467 + u2 * 39.759827085319101139))))  # fmt: skip
-            c3 = v3 * (6.2831852801544065035 + u3 * (-41.341680613346515274 + u3 * (
-                81.60247636892517969 + u3 * (-76.581172644278724467 + u3 * 39.759827085319101139))))  # fmt: skip
-            bx[i] += a0 * c0 + a1 * c1 + (a2 * c2 + a3 * c3)
-            by[i] += d0 * c0 + d1 * c1 + (d2 * c2 + d3 * c3)
-            bz[i] += e0 * c0 + e1 * c1 + (e2 * c2 + e3 * c3)
-    for m in range(paired, last):
+    for m in range(first, last):
         kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
         ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
         for i in range(LANES):
             turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
-            v = 0.25 - abs(turns - np.rint(turns))
+            v = turns - np.rint(turns)
             u = v * v
-            cosine = v * (6.2831852801544065035 + u * (-41.341680613346515274 + u * (
-                81.60247636892517969 + u * (-76.581172644278724467 + u * 39.759827085319101139))))  # fmt: skip
+            # The even polynomial of least error on half a turn to either side.
+            cosine = 0.9999999891722869 + u * (-19.73920453209656 + u * (64.93911898396458 + u * (
+                -85.45016555129578 + u * (60.167831737874735 + u * (-25.968313322768903
+                + u * 6.52961044058377)))))  # fmt: skip
             bx[i] += ax * cosine
             by[i] += ay * cosine
             bz[i] += az * cosine
@@ -197,27 +204,18 @@ def field_of_block(
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
 def drift(position: Floats, direction: Floats, step: float) -> None:
     """Move a block along straight lines."""
+    prefer_wide_vectors()
     for axis in range(3):
         for i in range(LANES):
             position[axis, i] += step * direction[axis, i]
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def rotate(direction: Floats, field: Floats, angle: float) -> None:
-    """Rotate the directions (3, LANES) of a block about the field by angle * |field|, in place.
-
-    With v = b sin(t/2), w = cos(t/2): u' = u + 2 v x (v x u + w u). Sine and cosine of half the angle are polynomials
-    to 4e-18 up to half a turn, so that |u| is kept to rounding; beyond, those of the library. Each lane is turned in
-    the same way whatever its neighbours are.
-    """
+def turn(direction: Floats, field: Floats, angle: float) -> None:
+    """Rotate as `rotate` does, by polynomials that hold up to half a turn."""
+    prefer_wide_vectors()
     x, y, z = direction[0], direction[1], direction[2]
     bx, by, bz = field[0], field[1], field[2]
-    limit = HALF_TURN_SQUARED / (angle * angle)
-    beyond = 0
-    for i in range(LANES):
-        beyond += bx[i] * bx[i] + by[i] * by[i] + bz[i] * bz[i] > limit
-    if beyond > 0:
-        before = direction.copy()
     for i in range(LANES):
         ax, ay, az = angle * bx[i], angle * by[i], angle * bz[i]
         t = ax * ax + ay * ay + az * az
@@ -236,20 +234,44 @@ def rotate(direction: Floats, field: Floats, angle: float) -> None:
         x[i] += 2.0 * (vy * cz - vz * cy)
         y[i] += 2.0 * (vz * cx - vx * cz)
         z[i] += 2.0 * (vx * cy - vy * cx)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def turn_far(direction: Floats, field: Floats, angle: float, limit: float) -> None:
+    """Rotate as `rotate` does, with sine and cosine of the library where the squared field exceeds the limit."""
+    before = direction.copy()
+    turn(direction, field, angle)
+    for i in range(LANES):
+        square = field[0, i] ** 2 + field[1, i] ** 2 + field[2, i] ** 2
+        if square > limit:
+            t = angle * np.sqrt(square)
+            s, w = angle * np.sin(0.5 * t) / t, np.cos(0.5 * t)
+            vx, vy, vz = s * field[0, i], s * field[1, i], s * field[2, i]
+            x, y, z = before[0, i], before[1, i], before[2, i]
+            cx, cy, cz = vy * z - vz * y + w * x, vz * x - vx * z + w * y, vx * y - vy * x + w * z
+            direction[0, i] = x + 2.0 * (vy * cz - vz * cy)
+            direction[1, i] = y + 2.0 * (vz * cx - vx * cz)
+            direction[2, i] = z + 2.0 * (vx * cy - vy * cx)
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def rotate(direction: Floats, field: Floats, angle: float) -> None:
+    """Rotate the directions (3, LANES) of a block about the field by angle * |field|, in place.
+
+    With v = b sin(t/2), w = cos(t/2): u' = u + 2 v x (v x u + w u). Sine and cosine of half the angle are polynomials
+    to 4e-18 up to half a turn, so that |u| is kept to rounding; beyond, those of the library. Each lane is turned in
+    the same way whatever its neighbours are.
+    """
+    prefer_wide_vectors()
+    bx, by, bz = field[0], field[1], field[2]
+    limit = HALF_TURN_SQUARED / (angle * angle)
+    beyond = 0
+    for i in range(LANES):
+        beyond += bx[i] * bx[i] + by[i] * by[i] + bz[i] * bz[i] > limit
     if beyond > 0:
-        for i in range(LANES):
-            if bx[i] * bx[i] + by[i] * by[i] + bz[i] * bz[i] > limit:
-                ax, ay, az = angle * bx[i], angle * by[i], angle * bz[i]
-                t = np.sqrt(ax * ax + ay * ay + az * az)
-                s, w = np.sin(0.5 * t) / t, np.cos(0.5 * t)
-                vx, vy, vz = s * ax, s * ay, s * az
-                ux, uy, uz = before[0, i], before[1, i], before[2, i]
-                cx = vy * uz - vz * uy + w * ux
-                cy = vz * ux - vx * uz + w * uy
-                cz = vx * uy - vy * ux + w * uz
-                x[i] = ux + 2.0 * (vy * cz - vz * cy)
-                y[i] = uy + 2.0 * (vz * cx - vx * cz)
-                z[i] = uz + 2.0 * (vx * cy - vy * cx)
+        turn_far(direction, field, angle, limit)
+    else:
+        turn(direction, field, angle)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -273,7 +295,8 @@ def leapfrog(
     reversible, keeps |u| and the phase-space volume.
     """
     n = position.shape[1]
-    r, u, b = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
+    work = blocks(3)
+    r, b, u = work[0], work[1], work[2]
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         for axis in range(3):
@@ -316,7 +339,8 @@ def compose(
     Yoshida's three give fourth order. Arguments otherwise as `leapfrog`; cosines to 2e-16.
     """
     n = position.shape[1]
-    r, u, b = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
+    work = blocks(3)
+    r, b, u = work[0], work[1], work[2]
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         for axis in range(3):
@@ -338,11 +362,188 @@ def compose(
                     directions[out, axis, block + i] = u[axis, i]
 
 
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def add_past(weights: Floats, ring: Floats, newest: int, result: Floats) -> None:
+    """Add the rows of a ring (n_row, 3 * LANES) times weights (n_row,), the newest first, to the result (3 * LANES,).
+
+    Four at a time, to read and write the result less often; n_row is a multiple of four.
+    """
+    prefer_wide_vectors()
+    rows = weights.size
+    for j in range(0, rows, 4):
+        w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+        s0, s1 = ring[(newest - j) % rows], ring[(newest - j - 1) % rows]
+        s2, s3 = ring[(newest - j - 2) % rows], ring[(newest - j - 3) % rows]
+        for i in range(3 * LANES):
+            result[i] += w0 * s0[i] + w1 * s1[i] + (w2 * s2[i] + w3 * s3[i])
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def correct(work: Floats, charge: float, for_position: float, for_direction: float) -> None:
+    """Set the state from the predicted one, the force expected there and the field found there, all in one array.
+
+    `work` (8 * 3 * LANES,) holds blocks of three rows: position, field, direction, then the two predicted ones, the
+    force expected, the force found for the direction that results, and in one row of the last the largest difference
+    of the square of the direction from 1 before it is made a unit vector.
+    """
+    prefer_wide_vectors()
+    for i in range(LANES):
+        # One array with fixed distances, so that the compiler can see that no rows overlap.
+        bx, by, bz = charge * work[i + 3 * LANES], charge * work[i + 4 * LANES], charge * work[i + 5 * LANES]
+        ux, uy, uz = work[i + 12 * LANES], work[i + 13 * LANES], work[i + 14 * LANES]
+        dx = by * uz - bz * uy - work[i + 15 * LANES]
+        dy = bz * ux - bx * uz - work[i + 16 * LANES]
+        dz = bx * uy - by * ux - work[i + 17 * LANES]
+        work[i] = work[i + 9 * LANES] + for_position * dx
+        work[i + LANES] = work[i + 10 * LANES] + for_position * dy
+        work[i + 2 * LANES] = work[i + 11 * LANES] + for_position * dz
+        ux += for_direction * dx
+        uy += for_direction * dy
+        uz += for_direction * dz
+        square = ux * ux + uy * uy + uz * uz
+        difference = abs(square - 1.0)
+        work[i + 21 * LANES] = difference if difference > work[i + 21 * LANES] else work[i + 21 * LANES]
+        scale = 1.0 / np.sqrt(square)
+        ux, uy, uz = scale * ux, scale * uy, scale * uz
+        work[i + 6 * LANES], work[i + 7 * LANES], work[i + 8 * LANES] = ux, uy, uz
+        work[i + 18 * LANES] = by * uz - bz * uy
+        work[i + 19 * LANES] = bz * ux - bx * uz
+        work[i + 20 * LANES] = bx * uy - by * ux
+
+
+@numba.njit(cache=True, error_model="numpy")
+def adams(
+    position: Floats,
+    direction: Floats,
+    charge: float,
+    step: float,
+    order: int,
+    predict: Floats,
+    corrector: Floats,
+    edges: Ints,
+    periods: Ints,
+    forecast: Floats,
+    weights: Floats,
+    substeps: int,
+    uniform: Floats,
+    waves: Waves,
+    grids: Grids,
+    exact: bool,
+    after: Ints,
+    dense: Floats,
+    positions: Floats,
+    directions: Floats,
+    drifts: Floats,
+) -> None:
+    """Follow particles by a multistep scheme that sums slow waves less often than fast ones.
+
+    Each step extrapolates the state through the last forces du/ds, sums the field there once, and corrects (Adams:
+    predict, evaluate, correct, with the force of the corrected direction kept). `predict` (3, width) holds the weights
+    of the last forces, newest first, for position, direction and force one step ahead; `corrector` (2,) those of the
+    difference of the force found from the force expected, for position and direction.
+
+    Waves edges[band] ... edges[band + 1] - 1 are summed every periods[band] steps; in between their field is
+    extrapolated in time through the last sums, `forecast` (n_band - 1, longest period, points), newest first, by how
+    many steps have passed. Until there are enough sums, all are summed at every step. The last band is of period 1.
+    The first order - 1 steps are `substeps` compositions of leapfrogs each, as in `compose`. The widths of `predict`
+    and `forecast` are multiples of four, with zeros at the end.
+
+    Outputs are dense: the state out is found from the step after[out] back to the time wanted, by the weights
+    dense[out] (2, width + 1), of the last forces, newest first, for position and direction; the last column of the
+    first row is the time from that step, not positive. `drifts` (n,) receives the largest change of |u| in a step,
+    before it was made 1 again.
+    """
+    n, rows, slow, points = position.shape[1], predict.shape[1], periods.size - 1, forecast.shape[2]
+    wave, amplitude, phase = waves
+    size = 3 * LANES
+    work = blocks(8 + rows + slow * points)
+    r, b, u, ahead, turned = work[0], work[1], work[2], work[3], work[4]
+    flat = work.reshape(work.size)
+    state = flat[: 8 * size]
+    expected, force, change = (
+        flat[5 * size : 6 * size],
+        flat[6 * size : 7 * size],
+        flat[7 * size : 7 * size + LANES],
+    )
+    history = flat[8 * size : (8 + rows) * size].reshape((rows, size))
+    sums = flat[(8 + rows) * size :].reshape((slow, points, size))
+    found = np.empty((3, LANES))
+    for block in range(0, n, LANES):
+        held = min(LANES, n - block)
+        flat[:] = 0.0
+        for axis in range(3):
+            for i in range(LANES):
+                source = block + min(i, held - 1)
+                r[axis, i] = position[axis, source]
+                u[axis, i] = direction[axis, source]
+        out, count = 0, 0
+        while out < after.size:
+            starting = count < order
+            if count > 0 and starting:
+                part = step / substeps
+                for _ in range(substeps):
+                    for weight in weights:
+                        drift(r, u, 0.5 * weight * part)
+                        field_of_block(r, uniform, waves, grids, exact, b)
+                        rotate(u, b, charge * weight * part)
+                        drift(r, u, 0.5 * weight * part)
+            ahead[:] = r
+            turned[:] = u
+            if not starting:
+                drift(ahead, u, step)
+                past = (count - 1) % rows
+                expected[:] = 0.0
+                add_past(predict[0], history, past, flat[3 * size : 4 * size])
+                add_past(predict[1], history, past, flat[4 * size : 5 * size])
+                add_past(predict[2], history, past, expected)
+            for axis in range(3):
+                for i in range(LANES):
+                    b[axis, i] = uniform[axis]
+            for band in range(slow):
+                since = count % periods[band]
+                latest = (count // periods[band]) % points
+                if since == 0 or count < (points - 1) * periods[band]:
+                    found[:] = 0.0
+                    add_waves(ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact, found)
+                    for axis in range(3):
+                        for i in range(LANES):
+                            b[axis, i] += found[axis, i]
+                    if since == 0:
+                        sums[band, latest] = found.reshape(size)
+                else:
+                    add_past(forecast[band, since], sums[band], latest, flat[size : 2 * size])
+            add_waves(ahead, wave, amplitude, phase, edges[slow], edges[slow + 1], exact, b)
+            if starting:
+                # No correction: the state is that of the compositions.
+                correct(state, charge, 0.0, 0.0)
+            else:
+                correct(state, charge, corrector[0], corrector[1])
+            newest = count % rows
+            history[newest] = force
+            while out < after.size and count == after[out]:
+                ahead[:] = r
+                turned[:] = u
+                drift(ahead, u, dense[out, 0, rows])
+                add_past(dense[out, 0, :rows], history, newest, flat[3 * size : 4 * size])
+                add_past(dense[out, 1, :rows], history, newest, flat[4 * size : 5 * size])
+                for i in range(held):
+                    square = turned[0, i] ** 2 + turned[1, i] ** 2 + turned[2, i] ** 2
+                    for axis in range(3):
+                        positions[out, axis, block + i] = ahead[axis, i]
+                        directions[out, axis, block + i] = turned[axis, i] / np.sqrt(square)
+                out += 1
+            count += 1
+        for i in range(held):
+            # |u| - 1 from its square.
+            drifts[block + i] = change[i] / (1.0 + np.sqrt(1.0 + change[i]))
+
+
 @numba.njit(cache=True, error_model="numpy")
 def field_at(position: Floats, uniform: Floats, waves: Waves, grids: Grids, field: Floats) -> None:
     """Set the field (3, n) at positions (3, n), with cosines to 2e-16."""
     n = position.shape[1]
-    r, b = np.empty((3, LANES)), np.empty((3, LANES))
+    work = blocks(2)
+    r, b = work[0], work[1]
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         for axis in range(3):
@@ -377,8 +578,8 @@ def first_crossings(
     (n_radii, n) is NaN where there was none, and `positions` and `directions` (n_radii, 3, n) are then the last state.
     """
     n, n_radii = position.shape[1], radii.size
-    r, u, b = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
-    before, home, way = np.empty((3, LANES)), np.empty((3, LANES)), np.empty((3, LANES))
+    work = blocks(6)
+    r, b, u, before, home, way = work[0], work[1], work[2], work[3], work[4], work[5]
     who, reached = np.empty(LANES, dtype=np.int64), np.zeros(LANES, dtype=np.int64)
     steps = np.zeros(LANES, dtype=np.int64)
     times[:] = np.nan
