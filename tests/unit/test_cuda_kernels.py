@@ -54,7 +54,8 @@ for name in {key.split("/")[0] for key in given}:
         MagneticField(case["uniform"], waves), case["arrival"], case["times"],
         gyroradius=1.3, position=case["position"], step=float(case["step"]),
     )
-    results[name + "/position"], results[name + "/momentum"] = orbits.position, orbits.momentum
+    for key in ("position", "momentum", "drift"):
+        results[name + "/" + key] = getattr(orbits, key)
 np.savez(sys.argv[2], **results)
 """
 
@@ -145,7 +146,7 @@ def tracked(request, tmp_path_factory):
     simulated = str(int(request.param == "simulator"))
     run(TRACK, folder / "given.npz", folder / "results.npz", NUMBA_ENABLE_CUDASIM=simulated)
     results = np.load(folder / "results.npz")
-    return {name: (results[f"{name}/position"], results[f"{name}/momentum"]) for name in CASES}
+    return {name: tuple(results[f"{name}/{key}"] for key in ("position", "momentum", "drift")) for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -156,7 +157,7 @@ def test_the_kernel_and_the_cpu_agree(tracked, name):
         MagneticField(given["uniform"], waves), given["arrival"], TIMES,
         gyroradius=1.3, position=given["position"], step=given["step"],
     )  # fmt: skip
-    position, momentum = tracked[name]
+    position, momentum, _ = tracked[name]
     np.testing.assert_allclose(position, expected.position, rtol=0, atol=1e-12)
     np.testing.assert_allclose(momentum, expected.momentum, rtol=0, atol=1e-12)
 
@@ -178,7 +179,7 @@ def test_a_leapfrog_written_here_agrees(tracked, name):
             along = np.sum(e * u, axis=0)
             u = np.cos(angle) * u + np.sin(angle) * np.cross(e, u, axis=0) + (1 - np.cos(angle)) * along * e
             r += 0.5 * h * u
-    position, momentum = tracked[name]
+    position, momentum, _ = tracked[name]
     # |d B| <= 1.1e-8 sum |a|, times the time turns u, times the time once more moves r, with room for divergence
     bound = 1e-12 + 3 * 1.1e-8 * np.linalg.norm(given["a"], axis=0).sum() * TIMES[-1]
     assert np.abs(momentum[-1] + u).max() < bound
@@ -186,8 +187,9 @@ def test_a_leapfrog_written_here_agrees(tracked, name):
 
 
 def test_momenta_stay_unit_vectors_and_time_0_is_the_start(tracked):
-    for name, (position, momentum) in tracked.items():
+    for name, (position, momentum, drift) in tracked.items():
         np.testing.assert_allclose(np.linalg.norm(momentum, axis=1), 1.0, rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(drift, np.abs(np.linalg.norm(momentum, axis=1) - 1.0).max(axis=0))
         np.testing.assert_array_equal(position[0], CASES[name]["position"])
         np.testing.assert_array_equal(momentum[0], -CASES[name]["arrival"])
 

@@ -90,7 +90,8 @@ def back_track_gpu(
             _advance(r, u, float(length), int(count), *on_device)
             positions[out, :, batch] = r.copy_to_host()
             directions[out, :, batch] = u.copy_to_host()
-    return Orbits(stops, positions, -directions)
+    drift = np.max(np.abs(np.linalg.norm(directions, axis=1) - 1.0), axis=0, initial=0.0)
+    return Orbits(stops, positions, -directions, drift)
 
 
 def _strips(wave: FloatArray, amplitude: FloatArray, phase: FloatArray) -> FloatArray:
