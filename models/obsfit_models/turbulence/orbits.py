@@ -63,7 +63,7 @@ class Orbits:
         In gyroradii.
     momentum : ndarray, shape (n_time, 3, n)
         Unit vectors of the direction of motion, which is opposite to the direction of arrival.
-    drift : ndarray, shape (n,)
+    drift : ndarray, shape (n,), or None where it was not measured
         How well the scheme keeps the momentum: the largest change of :math:`|\hat p|` in one step of a multi-rate
         orbit, before it was made 1 again; of the others, whose rotations keep it, the largest difference from 1 at
         the times.
@@ -72,7 +72,7 @@ class Orbits:
     time: FloatArray
     position: FloatArray
     momentum: FloatArray
-    drift: FloatArray
+    drift: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -356,8 +356,11 @@ def _track(
     if tolerance is not None:
         plan, longest = _plan(field, gyroradius, tolerance)
         prepared = _multirate(plan, longest if step is None else step, stops, arrays[1][0])
-        arguments: tuple[Any, ...] = (*prepared[:-2], *arrays, plan.exact, *prepared[-2:])
-        kernels.adams(place, direction, charge, *arguments, positions, directions, drift)
+        arguments: tuple[Any, ...] = (
+            place, direction, charge, *prepared[:-2], *arrays, plan.exact, *prepared[-2:], positions, directions,
+            drift,
+        )  # fmt: skip
+        kernels.adams(*arguments)
     else:
         longest = ensemble_step(field, gyroradius) if step is None else step
         intervals = np.diff(stops, prepend=0.0)
