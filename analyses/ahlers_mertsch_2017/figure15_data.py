@@ -196,7 +196,7 @@ def notes(made: dict[str, tuple[Table, float]], twelve: list[PowerSpectrum], con
     ]
     power = ", ".join(f"{made[record.measurement][1]:.1e}" for record in twelve)
     found += [
-        "The simulated points of the figure are not part of this one.",
+        "The simulated points of the figure are in the entry of AM15, Fig. 2, which is the same figure.",
         "Panels (a) and (b) are declination bands of the 10 TeV map of HAWC and IceCube, computed from its published "
         "picture, not the spectra of the collaborations; both carry the window of the 5 degree smoothing. Panels (c) "
         "and (d) are the pseudo-powers of twelve years of IceCube, whose declination weight is calibrated on its "
