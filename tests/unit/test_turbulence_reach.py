@@ -1,0 +1,76 @@
+"""The analysis of the reach: its numbers from a small ensemble, by another route."""
+
+from pathlib import Path
+
+import healpy as hp
+import numpy as np
+import pytest
+from obsfit_models.turbulence.ensemble import gather, run_ensemble
+
+from obsfit.plot.runner import load_program
+
+reach = load_program(Path(__file__).parents[2] / "analyses" / "turbulence" / "reach.py")
+SMALL = reach.Run(0.1, 1.0, 12.0, 12.0, "black")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    chosen = reach.settings(SMALL, full=False, seed=3, fields=4)
+    return chosen, gather(chosen, run_ensemble(chosen, base=tmp_path_factory.mktemp("reach")))
+
+
+def test_rows_are_ratios_of_means_between_the_two_sets(small):
+    chosen, ensemble = small
+    table = reach.numbers(ensemble, chosen)
+    assert list(table["omega_t"]) == list(reach.PATHS)
+    first, second = ensemble.alm[:, 0, 0, -1, 2], ensemble.alm[:, 1, 0, -1, 2]
+    power = np.mean([hp.alm2cl(a, b) for a, b in zip(first, second, strict=True)], axis=0)
+    assert table["c_1"][-1] == pytest.approx(power[1], rel=1e-10)
+    assert table["ratio_5"][-1] == pytest.approx(power[5] / power[1], rel=1e-10)
+    z2 = ensemble.product[:, :, 0, :, 2, 2].mean(axis=(0, 1))
+    assert table["running_path"][-1] == pytest.approx(3 * z2[-1] / (2 * 8.0), rel=1e-12)
+    assert table["mean_free_path"][-1] == pytest.approx(3 * (z2[-1] - z2[-2]) / (2 * 4.0), rel=1e-12)
+
+
+def test_share_is_that_of_m_zero_about_the_local_field(small):
+    """Rotate the skies of each field by healpy so that its local field lies along z, and take m = 0."""
+    chosen, ensemble = small
+    table = reach.numbers(ensemble, chosen)
+    own, whole = np.zeros(reach.LMAX + 1), np.zeros(reach.LMAX + 1)
+    for index, axis in enumerate(reach.local_axes(ensemble, chosen)):
+        theta, phi = np.arccos(axis[2] / np.linalg.norm(axis)), np.arctan2(axis[1], axis[0])
+        turned = [alm.copy() for alm in ensemble.alm[index, :, 0, -1, 2]]
+        for alm in turned:
+            hp.rotate_alm(alm, -phi, -theta, 0.0)
+        own += np.real(turned[0][: reach.LMAX + 1] * turned[1][: reach.LMAX + 1])
+        whole += hp.alm2cl(*turned) * (2 * np.arange(reach.LMAX + 1) + 1)
+    for ell in (1, 2, 7):
+        assert table[f"share_{ell}"][-1] == pytest.approx(own[ell] / whole[ell], rel=1e-8)
+
+
+def test_published_table_is_complete():
+    """What the page draws as the full run: all gyroradii that it has, at all times, with errors."""
+    from astropy.table import Table
+
+    table = Table.read(reach.PUBLISHED, format="ascii.ecsv")
+    rows = reach.last_times(table)
+    assert set(rows["gyroradius"]) <= {run.gyroradius for run in reach.RUNS}
+    assert len(table) == len(rows) * len(reach.PATHS)
+    assert np.all(rows["ratio_2_error"] > 0)
+    assert np.all(rows["directions"] == 3072)
+
+
+def test_configuration_for_a_cluster_is_sound():
+    """At 1e-5 of the scale: waves up to k r_L = 10, and settings that pass the checks before computing."""
+    import tomllib
+
+    from obsfit_models.turbulence.ensemble import EnsembleSettings, check_ensemble, ensemble_field
+
+    from obsfit.configuration import read_settings
+
+    raw = tomllib.loads((reach.PUBLISHED.parent / "reach_1e-5.toml").read_text(encoding="utf-8"))
+    assert raw.pop("schema") == 1
+    assert raw.pop("model") == "turbulent-displacement"
+    chosen = read_settings(raw, EnsembleSettings)
+    check_ensemble(chosen)
+    assert 9 < ensemble_field(chosen, 0).k_max * 1e-5 <= 10
