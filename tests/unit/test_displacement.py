@@ -44,8 +44,9 @@ def assert_same(one, other):
 
 
 def test_selection_keeps_what_belongs_together():
-    sky = some_sky()
+    sky = replace(some_sky(), missing=np.arange(12).reshape(2, 2, 3))
     part = sky.at(2.0, gyroradius=1.0)
+    assert part.missing.tolist() == [[[4]], [[10]]]
     assert part.stop.tolist() == [2.0]
     assert part.gyroradius.tolist() == [1.0]
     assert np.array_equal(part.alm, sky.alm[:, 1:2, 1:2])
@@ -157,6 +158,11 @@ def not_a_number(file):
     file["product"][0, 0, 0, 0, 0] = np.nan
 
 
+def an_array_that_was_never_written(file):
+    del file["alm"]
+    file.create_dataset("alm", shape=(2, 20000, 3, 6, 10), dtype=complex, chunks=True)
+
+
 @pytest.mark.parametrize(
     ("do", "message"),
     [
@@ -166,6 +172,7 @@ def not_a_number(file):
         (an_array_of_another_shape, "product: shape"),
         (text_for_numbers, "stop has type"),
         (not_a_number, "not finite"),
+        (an_array_that_was_never_written, "stored in full"),
     ],
 )
 def test_changed_files_are_refused(tmp_path, do, message):
