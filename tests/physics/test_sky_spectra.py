@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from numpy.polynomial.legendre import legval
 from obsfit_models.turbulence.directions import fitted_alm, gram_matrix, harmonic_sums, jittered_directions
-from obsfit_models.turbulence.displacement import DisplacementSky, cross_power, ensemble_of
+from obsfit_models.turbulence.displacement import DisplacementSky, cross_power, displacement_sky, ensemble_of
+from obsfit_models.turbulence.field import MagneticField
+from obsfit_models.turbulence.plane_waves import isotropic_waves
 from obsfit_models.turbulence.sky_spectra import (
     axial_power,
     axial_share,
@@ -23,6 +25,7 @@ from obsfit_models.turbulence.sky_spectra import (
     standard_component_power,
     standard_power,
 )
+from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
 
 LMAX = 3
 N_ALM = 10
@@ -133,6 +136,30 @@ def test_pairs_of_sets_see_no_white_noise_and_single_sets_see_4_pi_sigma_squared
     auto = field_average(np.array([np.diagonal(pixel_shot_noise(sky)[0, 0]) for sky in fields]))
     assert np.all(np.abs(auto.mean - noise) < 4.5 * auto.error)
     assert np.all(auto.error < 0.03 * noise)
+
+
+def test_few_directions_in_two_sets_see_the_power_that_many_see():
+    """In turbulence, where neighbouring orbits have parted: coarse pairs agree with fine ones, coarse sets do not."""
+    cross, auto, eq_71 = [], [], []
+    for seed in np.random.SeedSequence(11).spawn(60):
+        rng = np.random.default_rng(seed)
+        field = MagneticField(uniform=[0.0, 0.0, 1.0])
+        field += isotropic_waves(TurbulenceSpectrum(0.05, 100.0), modes=30, rng=rng)
+        few, many = (
+            displacement_sky(field, [60.0], gyroradius=0.1, nside=nside, lmax=3, step=0.4, sets=2, rng=rng)
+            for nside in (2, 8)
+        )
+        truth = component_power(many)[0, 0, 2, 2]
+        cross.append(component_power(few)[0, 0, 2, 2] - truth)
+        auto.append(component_power(few)[0, 0, 2, 2] + measured_shot_noise(few)[0, 0, 2, 2] - truth)
+        eq_71.append(4 * np.pi / few.directions * few.product[..., 2, 2].mean())
+    unbiased, biased = field_average(np.array(cross)), field_average(np.array(auto))
+    # Four values at 4.5 standard errors (Student's t of 59): false alarm 1e-4.
+    assert np.all(np.abs(unbiased.mean) < 4.5 * unbiased.error)
+    # At l = 0 and 1 the scatter of the dipole hides it; at l = 2 and 3 it is ten errors.
+    assert np.all(biased.mean[2:] > 5 * biased.error[2:])
+    # Eq. (71) of AM17 is an upper bound of that noise. So few directions of a fit with 16 a_lm raise it by about half.
+    assert np.all(biased.mean < 1.5 * np.mean(eq_71))
 
 
 def test_the_noise_of_diffusion_is_eq_71():
