@@ -45,7 +45,7 @@ class _Plan:
 _PLANS = {
     1e-3: _Plan(4, 44.0, 0.1, (3, 6), (0.1, 0.016), 5, 1, False),
     1e-6: _Plan(7, 100.0, 0.05, (2,), (0.03,), 5, 1, True),
-    1e-9: _Plan(10, 160.0, 0.03, (), (), 4, 4, True),
+    1e-9: _Plan(10, 160.0, 0.03, (), (), 4, 6, True),
 }
 # `_rate` in that field, at these orders.
 _RATE_OF_PAPERS = {4: 11.21, 7: 19.91, 10: 26.30}
@@ -98,13 +98,16 @@ class Crossings:
 
 
 def ensemble_step(field: MagneticField, gyroradius: float) -> float:
-    r"""Return the step of the leapfrog that serves statistics, :math:`\min(0.5, 2.5 / k_{max} r_L)`, in 1/Omega.
+    r"""Return the step of the leapfrog that serves statistics, in 1/Omega.
 
-    Single orbits are then wrong after tens of gyro-times; spectra and diffusion coefficients are within a few percent
-    (measured in `docs/turbulence.md`).
+    .. math:: h = \min\left(\frac{1}{2} \min\left(1, \frac{\sqrt 2}{B_{rms}}\right), \frac{2.5}{k_{max} r_L}\right)
+
+    with the rms of the whole field, :math:`\sqrt 2` in the field of the papers. Single orbits are then wrong after tens
+    of gyro-times; spectra and diffusion coefficients are within a few percent (measured in `docs/turbulence.md`).
     """
     k_max = field.k_max * gyroradius
-    return min(0.5, 2.5 / k_max) if k_max > 0 else 0.5
+    longest = 0.5 * min(1.0, np.sqrt(2.0) / max(_rms(field), 1e-300))
+    return float(min(longest, 2.5 / k_max)) if k_max > 0 else float(longest)
 
 
 def tolerance_step(field: MagneticField, gyroradius: float, tolerance: float) -> float:
@@ -446,6 +449,8 @@ def _checked(
     if not np.allclose(np.sum(direction**2, axis=0), 1.0, rtol=0, atol=1e-9):
         raise ValueError("directions: expected unit vectors")
     origin = np.zeros((3, 1)) if position is None else np.asarray(position, dtype=np.float64)
+    if origin.shape not in ((3, 1), direction.shape) or not np.all(np.isfinite(origin)):
+        raise ValueError(f"position: shape {origin.shape}, expected finite numbers, shape (3, n) or (3, 1)")
     place = np.ascontiguousarray(np.broadcast_to(origin, direction.shape))
     stops = np.array(times, dtype=np.float64, ndmin=1)
     if stops.ndim != 1 or not np.all(np.isfinite(stops)) or np.any(np.diff(stops, prepend=0.0) < 0):
