@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from obsfit_models.turbulence.displacement import DisplacementEnsemble
-from obsfit_models.turbulence.ensemble import TurbulenceSettings, gather, run_ensemble
+from obsfit_models.turbulence.ensemble import TurbulenceSettings, arrival_directions, gather, run_ensemble
 
 import obsfit
 from obsfit.plot import runner
@@ -49,7 +49,7 @@ def test_without_turbulence_both_dipoles_are_gyrations(tmp_path):
     """delta B = 0: C_1 = (4 pi/9) T^2 along and (4 pi/9) 4 sin^2(T/2) across, nothing else, no noise."""
     settings = replace(
         common.FULL, realisations=3, nside=4, lmax=4, turbulence=TurbulenceSettings(0.1, 100.0, rms=0.0),
-        times=(0.1, 1.0, 2.5, 6.0),
+        times=(0.1, 1.0, 2.5, 6.0), step=0.01,
     )  # fmt: skip
     found = figure1.evolution(gather(settings, run_ensemble(settings, base=tmp_path)))
     closed = {"parallel": found.time**2, "perpendicular": 4 * np.sin(0.5 * found.time) ** 2}
@@ -57,9 +57,10 @@ def test_without_turbulence_both_dipoles_are_gyrations(tmp_path):
     share = {"parallel": along, "perpendicular": 0.5 * (1 - along)}
     for way, square in closed.items():
         columns = found.of[way]
-        np.testing.assert_allclose(columns["C_1"], 4 * np.pi / 9 * square, rtol=1e-9)
+        # the leapfrog turns by the exact angle, but flies straight for a step: h^2 / 6 of its square is lost
+        np.testing.assert_allclose(columns["C_1"], 4 * np.pi / 9 * square, rtol=2e-5)
         np.testing.assert_allclose(columns["standard"], columns["C_1"], rtol=1e-9)
-        np.testing.assert_allclose(columns["mean_square"], share[way] * square, rtol=1e-9)
+        np.testing.assert_allclose(columns["mean_square"], share[way] * square, rtol=2e-5)
         # Eq. (71): the solid angle of a direction times 2 T K, with K of the last time
         expected = 4 * np.pi / 192 * columns["mean_square"][-1] * found.time / found.time[-1]
         np.testing.assert_allclose(columns["noise_71"], expected, rtol=1e-9)
