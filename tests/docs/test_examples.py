@@ -27,12 +27,13 @@ EXPECTED = {
     "joint": {"log10_c1": (-6.0, -4.4), "exponent": (0.08, 0.4), "slope": (-0.5, 0.5)},
 }
 SKY = "one_sky"
+ENSEMBLE = "ensemble"
 # One after the other: each reads what the one before it wrote.
 CHAIN = (("mock", "mock"), ("reconstruct", "reconstruct"), ("spectrum", "map_spectrum"))
 
 
 def test_there_is_an_expectation_for_each_example():
-    assert [path.stem for path in EXAMPLES] == sorted([*EXPECTED, SKY, *(stem for _, stem in CHAIN)])
+    assert [path.stem for path in EXAMPLES] == sorted([*EXPECTED, SKY, ENSEMBLE, *(stem for _, stem in CHAIN)])
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem in EXPECTED], ids=lambda path: path.stem)
@@ -82,6 +83,19 @@ def test_the_examples_of_a_mock_lead_to_its_dipole_and_its_power(tmp_path):
     # where there is little of the sky left, the map is its noise
     noise = [power[ell]["c_ell"] / power[ell]["noise"] for ell in range(13, 21)]
     assert 0.6 < np.mean(noise) < 1.6
+
+
+def test_the_example_of_an_ensemble_diffuses(tmp_path):
+    """Four fields scatter by tens of per cent; a wrong unit of length or field would change the gyroradius tenfold."""
+    path = next(path for path in EXAMPLES if path.stem == ENSEMBLE)
+    result = run("ensemble", Path(shutil.copy(path, tmp_path)))
+    assert Path(result["product"]).is_file()
+    assert [row["time"] for row in result["rows"]] == [20, 80, 160] * 2
+    slow, fast = result["rows"][2], result["rows"][5]
+    assert slow["gyroradius"] == pytest.approx(0.1, rel=0.01)
+    assert 2 < slow["K_par"] < 8
+    assert 1 < fast["K_par"] < slow["K_par"]
+    assert 0 < slow["K_perp"] < 0.5 * slow["K_par"]
 
 
 def run(command, path):

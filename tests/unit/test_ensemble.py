@@ -14,6 +14,7 @@ import h5py
 import healpy as hp
 import numpy as np
 import pytest
+from obsfit_models.turbulence.displacement import crossing_sky
 from obsfit_models.turbulence.displacement_files import read_ensemble
 from obsfit_models.turbulence.ensemble import (
     EnsembleSettings,
@@ -31,7 +32,7 @@ from scipy.integrate import solve_ivp
 import obsfit.study.ensembles
 from obsfit.cli import main
 from obsfit.configuration import read_settings
-from obsfit.errors import ConfigurationError
+from obsfit.errors import ConfigurationError, ModelDomainError
 from obsfit.protocols import EnsembleSummary, OffersEnsemble
 
 TEXT = """
@@ -235,6 +236,9 @@ BAD = [
     ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 TeV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "10 TeV"),
     ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 PV"]\nlength_unit = "1 pc"', "field_strength"),
     ("times = [1, 4]", "times = [4, 1]", "times = (4.0, 1.0)"),
+    ("times = [1, 4]", "", "neither is given"),
+    ("times = [1, 4]", "radii = [1, 4]", "longest_time = 0.0"),
+    ("sets = 2", "radii = [1, 4]", "both are given"),
     ("wavelength_min = 0.3", "wavelength_min = 3", "turbulence.wavelength_min = 3"),
     ("modes_per_decade = 12", "modes_per_decade = 4", "turbulence.modes_per_decade = 4"),
     ("nside = 4", "nside = 6", "nside = 6"),
@@ -346,3 +350,28 @@ def test_settings_of_a_field_without_strength_are_refused(tmp_path):
 def test_turbulence_settings_give_the_spectrum_they_name():
     spectrum = TurbulenceSettings(0.1, 10.0, bend_over=0.0, energy_index=1.5).spectrum
     assert (spectrum.bend_over, spectrum.energy_index) == (None, 1.5)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_spheres_in_place_of_times_give_the_sky_of_first_crossings(tmp_path, blocks):
+    """The same as `crossing_sky` of the same field and directions, some of which never cross the larger sphere."""
+    chosen = settings(
+        times=(), radii=(0.5, 2.5), longest_time=6.0, most_missing=0.9, sets=0, realisations=1, gyroradius=(0.5,),
+        blocks=blocks,
+    )  # fmt: skip
+    summary = make_ensemble(chosen, base=tmp_path)
+    found = read_ensemble(summary.path)
+    expected = crossing_sky(
+        ensemble_field(chosen, 0), (0.5, 2.5), gyroradius=0.5, nside=4, lmax=4, longest_time=6.0, most_missing=0.9
+    )
+    assert found.missing[0, 0, 0, 0] == 0 < found.missing[0, 0, 0, 1] < 150
+    np.testing.assert_array_equal(found.missing[0], expected.missing)
+    np.testing.assert_allclose(found.alm[0], expected.alm, atol=1e-11)
+    np.testing.assert_allclose(found.product[0], expected.product, atol=1e-11)
+    np.testing.assert_allclose(found.local_field[0], expected.local_field)
+    # On the first sphere r^2 is that of the sphere, whatever the orbit.
+    assert np.trace(found.product[0, 0, 0, 0, :3, :3]) == pytest.approx(0.25, rel=1e-6)
+    assert [(row["radius"], "K_par" in row) for row in summary.rows] == [(0.5, False), (2.5, False)]
+    with pytest.raises(ModelDomainError, match=r"did not cross the sphere of 2.5 gyroradii in 6 / Omega"):
+        make_ensemble(dataclasses.replace(chosen, most_missing=0.01), base=tmp_path, overwrite=True)
+    assert read_ensemble(summary.path).missing is not None, "the product before it stays"

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,19 @@ from obsfit.protocols import EnsembleSummary
 from obsfit_models.turbulence.directions import (
     fitted_alm,
     gram_matrix,
+    harmonic_sums,
     healpix_directions,
     jittered_directions,
 )
-from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power, displacement_sums
+from obsfit_models.turbulence.displacement import (
+    DisplacementEnsemble,
+    cross_power,
+    displacement_sums,
+    local_field,
+)
 from obsfit_models.turbulence.displacement_files import write_displacements
 from obsfit_models.turbulence.field import MagneticField, PlaneWaves
+from obsfit_models.turbulence.orbits import cross_spheres
 from obsfit_models.turbulence.plane_waves import (
     FEWEST_PER_DECADE,
     ModeBand,
@@ -117,6 +124,13 @@ class EnsembleSettings:
         What a length of 1 is, such as "10 pc": the bend-over length, if `turbulence.bend_over` is 1.
     times : tuple of float
         Times of back-tracking in 1/Omega of each rigidity, increasing.
+    radii : tuple of float
+        In place of `times`: radii of spheres about the observer in gyroradii of each rigidity, increasing. Particles
+        are taken where they first cross each of them, back in time.
+    longest_time : float
+        For spheres: when a particle is given up, in 1/Omega.
+    most_missing : float
+        For spheres: share of the directions of a field that may be given up, see `displacement.crossing_sky`.
     nside : int
         Resolution of the directions.
     lmax : int
@@ -144,9 +158,12 @@ class EnsembleSettings:
     realisations: int
     turbulence: TurbulenceSettings
     gyroradius: tuple[float, ...] = ()
-    times: tuple[float, ...]
     nside: int
     lmax: int
+    times: tuple[float, ...] = ()
+    radii: tuple[float, ...] = ()
+    longest_time: float = 0.0
+    most_missing: float = 0.0
     sets: int = 2
     blocks: int = 1
     step: float = 0.0
@@ -235,21 +252,36 @@ def arrival_directions(settings: EnsembleSettings, direction_set: int) -> FloatA
 def ensemble_task(
     settings: EnsembleSettings, what: str, realisation: int, direction_set: int, block: int
 ) -> dict[str, Any]:
-    """Return the sums of `displacement.displacement_sums` over one block of directions through one field."""
+    """Return the sums of `displacement.displacement_sums` over one block of directions through one field.
+
+    With spheres, the sums are over the particles that crossed them, and ``crossed`` tells which did, shape
+    (n_gyroradius, n_radius, n).
+    """
     begun = time.process_time()
     arrival = arrival_directions(settings, direction_set)
     edges = np.linspace(0, arrival.shape[1], settings.blocks + 1).astype(int)
     part = np.ascontiguousarray(arrival[:, edges[block] : edges[block + 1]])
     field = ensemble_field(settings, realisation)
-    sums, product = [], []
+    sums, product, crossed = [], [], []
     for radius in settings.gyroradii:
+        seen, step = resolved_field(field, radius, settings.resolved_to), settings.step or None
+        if settings.radii:
+            found = cross_spheres(
+                seen, part, settings.radii, gyroradius=radius, longest_time=settings.longest_time, step=step
+            )
+            across = np.isfinite(found.time)
+            maps = np.concatenate([found.position, found.momentum], axis=1) * across[:, None]
+            sums.append(harmonic_sums(part, maps, settings.lmax))
+            product.append(np.einsum("tin,tjn->tij", maps, maps))
+            crossed.append(across)
+            continue
         one, other = displacement_sums(
-            resolved_field(field, radius, settings.resolved_to), part, settings.times, gyroradius=radius,
-            lmax=settings.lmax, step=settings.step or None,
+            seen, part, settings.times, gyroradius=radius, lmax=settings.lmax, step=step
         )  # fmt: skip
         sums.append(one[0])
         product.append(other[0])
-    return {"sums": np.array(sums), "product": np.array(product), "cpu_s": time.process_time() - begun}
+    result = {"sums": np.array(sums), "product": np.array(product), "cpu_s": time.process_time() - begun}
+    return result | ({"crossed": np.array(crossed)} if crossed else {})
 
 
 def run_ensemble(
@@ -287,32 +319,34 @@ def gather(settings: EnsembleSettings, results: Iterable[Mapping[str, Any]]) -> 
     ------
     DataFormatError
         If a result has the shape of another ensemble.
+    ModelDomainError
+        If more particles than `settings.most_missing` did not cross a sphere.
     """
-    n_set, radii = max(settings.sets, 1), settings.gyroradii
-    directions = hp.nside2npix(settings.nside)
-    grams = [gram_matrix(arrival_directions(settings, one), settings.lmax) for one in range(n_set)]
-    shape = (settings.realisations, n_set, len(radii), len(settings.times), 6)
-    alm = np.empty((*shape, hp.Alm.getsize(settings.lmax)), dtype=np.complex128)
-    product = np.empty((*shape, 6))
+    n_set, radii = max(settings.sets, 1), np.array(settings.gyroradii)
+    stops = np.array(settings.radii or settings.times)
+    arrivals = [arrival_directions(settings, one) for one in range(n_set)]
+    grams = [gram_matrix(arrival, settings.lmax) for arrival in arrivals]
+    shape = (settings.realisations, n_set, radii.size, stops.size)
+    alm = np.empty((*shape, 6, hp.Alm.getsize(settings.lmax)), dtype=np.complex128)
+    product, missing = np.empty((*shape, 6, 6)), np.zeros(shape, dtype=np.int64)
     flow = iter(results)
     for realisation in range(settings.realisations):
-        for direction_set in range(n_set):
-            sums = np.zeros((*shape[2:], (settings.lmax + 1) ** 2))
-            total = np.zeros((*shape[2:], 6))
-            for _ in range(settings.blocks):
-                part = next(flow)
-                if np.shape(part["sums"]) != sums.shape or np.shape(part["product"]) != total.shape:
-                    raise DataFormatError(
-                        f"a result of field {realisation} has sums of shape {np.shape(part['sums'])}",
-                        expected=f"{sums.shape}", remedy="Delete the folder of results, or choose another output.",
-                    )  # fmt: skip
-                sums += part["sums"]
-                total += part["product"]
-            alm[realisation, direction_set] = fitted_alm(sums, grams[direction_set])
-            product[realisation, direction_set] = total / directions
+        for one in range(n_set):
+            sums, total, crossed = _joined(settings, [next(flow) for _ in range(settings.blocks)], realisation)
+            found = fitted_alm(sums, grams[one])
+            count = np.sum(crossed, axis=-1)
+            missing[realisation, one] = crossed.shape[-1] - count
+            for i, j in np.argwhere(missing[realisation, one]):
+                _check_missing(settings, realisation, int(missing[realisation, one, i, j]), radii[i], stops[j])
+                kept = arrivals[one][:, crossed[i, j]]
+                found[i, j] = fitted_alm(sums[i, j], gram_matrix(kept, settings.lmax))
+            alm[realisation, one] = found
+            product[realisation, one] = total / count[..., None, None]
     return DisplacementEnsemble(
-        alm, product, np.array(radii), np.array(settings.times), "time", directions,
-        np.arange(settings.realisations), configuration=_resolved(settings),
+        alm, product, radii, stops, "radius" if settings.radii else "time", hp.nside2npix(settings.nside),
+        np.arange(settings.realisations), missing if settings.radii else None,
+        np.array([local_field(ensemble_field(settings, one), radii) for one in range(settings.realisations)]),
+        _resolved(settings),
     )  # fmt: skip
 
 
@@ -384,14 +418,14 @@ def check_ensemble(settings: EnsembleSettings, *, base: Path | None = None) -> N
 
 
 def ensemble_identity(settings: EnsembleSettings) -> dict[str, Any]:
-    """Return what the results of a task depend on: all but the number of fields, the place and the precision kept.
+    """Return what the results of a task depend on: not the number of fields, nor what is done with the results.
 
     Options at which results are those of before there was such an option are left out, so that stores stay valid.
     """
     found = asdict(settings)
-    for key in ("realisations", "output", "single_precision"):
+    for key in ("realisations", "output", "single_precision", "most_missing"):
         del found[key]
-    for key in ("rigidity", "field_strength", "length_unit", "resolved_to"):
+    for key in ("rigidity", "field_strength", "length_unit", "resolved_to", "radii", "longest_time"):
         if not found[key]:
             del found[key]
     if settings.turbulence.geometry == "isotropic":
@@ -413,8 +447,43 @@ def _drained(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield results.pop()
 
 
+def _joined(
+    settings: EnsembleSettings, parts: Sequence[Mapping[str, Any]], realisation: int
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Sums and products over all blocks of a set, and which particles reached each stop."""
+    stops = len(settings.radii or settings.times)
+    shape = (len(settings.gyroradii), stops)
+    for part in parts:
+        if (
+            np.shape(part["sums"]) != (*shape, 6, (settings.lmax + 1) ** 2)
+            or np.shape(part["product"])[:2] != shape
+        ):
+            raise DataFormatError(
+                f"a result of field {realisation} has sums of shape {np.shape(part['sums'])}",
+                expected=f"{(*shape, 6, (settings.lmax + 1) ** 2)}",
+                remedy="Delete the folder of results, or choose another output.",
+            )
+    if settings.radii:
+        crossed = np.concatenate([part["crossed"] for part in parts], axis=-1)
+    else:
+        crossed = np.ones((*shape, hp.nside2npix(settings.nside)), dtype=np.bool_)
+    return sum(part["sums"] for part in parts), sum(part["product"] for part in parts), crossed
+
+
+def _check_missing(
+    settings: EnsembleSettings, realisation: int, missing: int, gyroradius: float, radius: float
+) -> None:
+    if missing > settings.most_missing * hp.nside2npix(settings.nside):
+        raise ModelDomainError(
+            f"{missing} particles of gyroradius {gyroradius:g} in field {realisation} did not cross the sphere of "
+            f"{radius:g} gyroradii in {settings.longest_time:g} / Omega",
+            value=missing, expected=f"at most most_missing = {settings.most_missing:g} of the directions",
+            remedy="Allow a larger share, for which finished tasks serve, or a longer time in another output.",
+        )  # fmt: skip
+
+
 def _rows(settings: EnsembleSettings, ensemble: DisplacementEnsemble) -> Iterator[dict[str, Any]]:
-    """Diffusivities and the power of the dipole at each gyroradius and stop, with errors from field to field."""
+    """Power of the dipole and, at times, diffusivities at each gyroradius and stop, with errors from field to field."""
     n_set = ensemble.alm.shape[1]
     pairs = [(a, b) for a in range(n_set) for b in range(a + 1, n_set)] or [(0, 0)]
     # The gradient along the mean field: the component r_z alone.
@@ -426,11 +495,11 @@ def _rows(settings: EnsembleSettings, ensemble: DisplacementEnsemble) -> Iterato
     for i, radius in enumerate(ensemble.gyroradius):
         for j, stop in enumerate(ensemble.stop):
             row: dict[str, Any] = {"rigidity": settings.rigidity[i]} if settings.rigidity else {}
-            row |= {"gyroradius": float(radius), "time": float(stop)}
-            across = 0.5 * (product[:, i, j, 0, 0] + product[:, i, j, 1, 1])
-            values = {
-                "K_par": product[:, i, j, 2, 2] / (2 * stop), "K_perp": across / (2 * stop), "C_1": power[:, i, j],
-            }  # fmt: skip
+            row |= {"gyroradius": float(radius), ensemble.stopped_by: float(stop)}
+            values = {"C_1": power[:, i, j]}
+            if ensemble.stopped_by == "time":
+                across = 0.5 * (product[:, i, j, 0, 0] + product[:, i, j, 1, 1])
+                values |= {"K_par": product[:, i, j, 2, 2] / (2 * stop), "K_perp": across / (2 * stop)}
             for name, value in values.items():
                 row[name] = float(value.mean())
                 row[f"{name}_error"] = float(value.std(ddof=1) / np.sqrt(value.size)) if value.size > 1 else None
@@ -463,9 +532,19 @@ def _check_numbers(settings: EnsembleSettings) -> None:
             raise _refuse("rigidity" if settings.rigidity else "gyroradius", text, "positive, finite numbers")
     if len(set(radii)) < len(radii):
         raise _refuse("rigidity" if settings.rigidity else "gyroradius", given_as, "each once")
-    times = settings.times
-    if not times or not all(0 < time < math.inf for time in times) or any(np.diff(times) <= 0):
-        raise _refuse("times", times, "positive times in 1/Omega that increase")
+    if bool(settings.times) == bool(settings.radii):
+        given = "both are given" if settings.times else "neither is given"
+        raise ConfigurationError(f"times or radii: {given}", expected="one of them")
+    for key, what in (("times", "times in 1/Omega"), ("radii", "radii in gyroradii")):
+        stops = getattr(settings, key)
+        if not all(0 < stop < math.inf for stop in stops) or any(np.diff(stops) <= 0):
+            raise _refuse(key, stops, f"positive {what} that increase")
+    if settings.radii and not max(settings.radii) < settings.longest_time < math.inf:
+        raise _refuse(
+            "longest_time", settings.longest_time, f"more than the largest radius, {max(settings.radii):g}"
+        )
+    if not 0 <= settings.most_missing < 1:
+        raise _refuse("most_missing", settings.most_missing, "a share of the directions, from 0 to below 1")
     for key in ("step", "resolved_to"):
         if not 0 <= (value := getattr(settings, key)) < math.inf:
             raise _refuse(key, value, "a positive number, or 0 for the default")

@@ -48,7 +48,7 @@ class SkyLibrary:
     time : ndarray, shape (n_gyroradius,)
         Time of back-tracking in 1/Omega.
     mean_free_path : ndarray, shape (n_gyroradius,)
-        3 K_par / c in gyroradii, as the ensemble had it at its longest time.
+        3 K_par / c in gyroradii, as the ensemble had it at its longest times.
     configuration : mapping
         What made the ensemble, in terms of JSON.
 
@@ -84,8 +84,10 @@ class SkyLibrary:
 def cut_library(ensemble: DisplacementEnsemble, *, mean_free_paths: float = 8.0) -> SkyLibrary:
     r"""Return the library of an ensemble: its maps after a number of mean free paths, without noise on average.
 
-    The mean free path of each rigidity is :math:`3 K_\parallel`, with :math:`K_\parallel = \langle r_z^2 \rangle / 2T`
-    over all fields and directions at the longest time. The time nearest to the number wanted, by ratio, is taken.
+    The mean free path of each rigidity is :math:`3 K_\parallel`, with
+    :math:`K_\parallel = \Delta\langle r_z^2 \rangle / 2 \Delta T` over all fields and directions between the two
+    longest times; :math:`\langle r_z^2 \rangle / 2T`, which is all that one time tells, reaches it much later. The time
+    nearest to the number wanted, by ratio, is taken.
 
     Maps of several sets of directions are averaged. What is left of the noise of directions has no power between two
     sets: so the a_lm of each multipole are multiplied by the root of the power between sets over the power of the
@@ -112,8 +114,12 @@ def cut_library(ensemble: DisplacementEnsemble, *, mean_free_paths: float = 8.0)
         raise ModelDomainError(
             f"mean_free_paths = {mean_free_paths}", value=mean_free_paths, expected="a positive number"
         )
-    longest = ensemble.product[:, :, :, -1, 2, 2].mean(axis=(0, 1))
-    path = 3 * longest / (2 * ensemble.stop[-1])
+    path = 3 * _slope(ensemble.product[..., 2, 2].mean(axis=(0, 1)), ensemble.stop) / 2
+    if not np.all(path > 0):
+        raise ModelDomainError(
+            f"<r_z^2> does not grow at the longest times: 3 K_par is {path.min():.3g} gyroradii", value=path.min(),
+            expected="particles that diffuse along the mean field", remedy="Take longer times, or more fields.",
+        )  # fmt: skip
     wanted = mean_free_paths * path
     taken = np.argmin(np.abs(np.log(ensemble.stop / wanted[:, None])), axis=1)
     time = ensemble.stop[taken]
@@ -191,6 +197,13 @@ def read_library(path: str | Path, *, mean_free_paths: float = 8.0) -> SkyLibrar
             f"holds no valid {FORMAT}: {error}", path=path, expected="a file as write_library makes it"
         ) from error
     return cut_library(read_ensemble(path), mean_free_paths=mean_free_paths)
+
+
+def _slope(square: FloatArray, stop: FloatArray) -> FloatArray:
+    """Growth of <r^2> (n_gyroradius, n_stop) between the two longest times, or from 0 to the only one."""
+    if stop.size == 1:
+        return square[:, 0] / stop[0]
+    return (square[:, -1] - square[:, -2]) / (stop[-1] - stop[-2])
 
 
 def _averaged(alm: ComplexArray) -> ComplexArray:

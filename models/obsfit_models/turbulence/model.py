@@ -60,7 +60,8 @@ _PARAMETERS = (
 class TurbulentDisplacement:
     r"""Skies of a density gradient seen through turbulence, drawn from an ensemble of fields.
 
-    By Liouville's theorem the relative intensity from n is that of the place where its particles came from,
+    The relative intensity from a direction is that of the place where its particles came from, in one of many
+    turbulent fields through which they were tracked before. By Liouville's theorem
 
     .. math:: \delta I(n) = r_i(n; T)\, \partial_i \ln n_\mathrm{CR},
 
