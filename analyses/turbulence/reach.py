@@ -13,7 +13,6 @@ from obsfit_models.turbulence.displacement import DisplacementEnsemble
 from obsfit_models.turbulence.ensemble import (
     EnsembleSettings,
     TurbulenceSettings,
-    ensemble_field,
     gather,
     run_ensemble,
 )
@@ -76,20 +75,14 @@ def settings(run: Run, *, full: bool, seed: int, fields: int | None = None) -> E
     )  # fmt: skip
 
 
-def local_axes(ensemble: DisplacementEnsemble, chosen: EnsembleSettings) -> np.ndarray:
-    """Return the mean field over a gyroradius about the observer of each field, shape (n_real, 3)."""
-    (radius,) = ensemble.gyroradius
-    here = np.zeros((3, 1))
-    return np.array([ensemble_field(chosen, int(i)).mean_about(here, radius)[:, 0] for i in ensemble.realisation])
-
-
-def numbers(ensemble: DisplacementEnsemble, chosen: EnsembleSettings) -> Table:
+def numbers(ensemble: DisplacementEnsemble) -> Table:
     """Return one row for each time: diffusion, dipole and C_l / C_1 for a gradient along the mean field, shares.
 
     Power is from products of the two sets of directions, errors from field to field.
     """
     (radius,) = ensemble.gyroradius
-    axes = local_axes(ensemble, chosen)
+    assert ensemble.local_field is not None
+    axes = ensemble.local_field[:, 0]
     squares = ensemble.product[:, :, 0, :, ALONG, ALONG].mean(axis=1)
     rows = []
     for index, stop in enumerate(ensemble.stop):
@@ -231,7 +224,7 @@ def make(context: Context) -> FigureEntry:
     parts = []
     for run in RUNS if context.full else QUICK:
         chosen = settings(run, full=context.full, seed=context.seed)
-        parts.append(numbers(gather(chosen, run_ensemble(chosen, base=context.directory)), chosen))
+        parts.append(numbers(gather(chosen, run_ensemble(chosen, base=context.directory))))
     spent = time.process_time() - begun
     table = described(vstack(parts))
     published = Table.read(PUBLISHED, format="ascii.ecsv") if PUBLISHED.exists() else None

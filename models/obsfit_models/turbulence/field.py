@@ -165,30 +165,6 @@ class MagneticField:
         kernels.field_at(place, *self.arrays(1.0), result)
         return result
 
-    def mean_about(self, position: ArrayLike, radius: float) -> FloatArray:
-        r"""Return the field at positions (3, n) averaged over a Gaussian of standard deviation `radius`, same shape.
-
-        Each wave is damped by :math:`e^{-k^2 R^2/2}`. At the gyroradius this is the local mean field: what a particle
-        gyrates about, with the waves that are too short for it averaged away.
-
-        Raises
-        ------
-        ValueError
-            If the radius is negative, or there are grids, of which the mean is not known in closed form.
-        """
-        if not radius >= 0 or self.grids:
-            raise ValueError(
-                f"mean over a radius of {radius} of a field with {len(self.grids)} grids: expected a radius that is "
-                "not negative, and no grids"
-            )
-        if self.waves is None:
-            return self.at(position)
-        k = self.waves.wavevector
-        exponent = 0.5 * radius**2 * np.sum(k**2, axis=0)
-        # Zero, not the smallest of floats, of which the direction is lost.
-        damped = self.waves.amplitude * np.where(exponent < 60, np.exp(-exponent), 0.0)
-        return MagneticField(self.uniform, PlaneWaves(k, damped, self.waves.phase)).at(position)
-
     def arrays(self, gyroradius: float) -> tuple[FloatArray, kernels.Waves, kernels.Grids]:
         """Return the arrays that kernels take, with lengths in units of the gyroradius."""
         if self.waves is None:
