@@ -21,7 +21,7 @@ FULL = EnsembleSettings(
     seed=1, realisations=400, turbulence=TurbulenceSettings(0.01, 100.0, modes_per_decade=25.0), gyroradius=(0.1,),
     times=TIMES, nside=32, lmax=LMAX,
 )  # fmt: skip
-QUICK = {"realisations": 24, "nside": 16}
+QUICK = {"realisations": 20, "nside": 16}
 PAPER_FIELDS, PAPER_DIRECTIONS = 10, 12288
 
 
