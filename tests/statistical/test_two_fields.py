@@ -132,8 +132,8 @@ def compare(*, fields, modes, points, times, seed, permutations=9999):
             p = permutation_p(base, sample[at], permutations=permutations, rng=rng)
             shift = sample[at].mean(axis=0) - base.mean(axis=0)
             error = np.sqrt((sample[at].var(axis=0) + base.var(axis=0)) / fields)
+            along, across = (np.round(shift[[i, i + 1, i + 4, i + 9]], 2) for i in (0, 10))
             print(
-                f"Omega T = {time:g}, {name}: p = {p:.4f}; ln C_l differs by {np.round(shift[[0, 1, 4, 9]], 2)} along, "
-                f"{np.round(shift[[10, 11, 14, 19]], 2)} across at l = 1, 2, 5, 10, errors {np.round(error.mean(), 2)}; "
-                f"largest difference {np.max(np.abs(shift / error)):.1f} errors"
+                f"Omega T = {time:g}, {name}: p = {p:.4f}; ln C_l at l = 1, 2, 5, 10 differs by {along} along and "
+                f"{across} across, errors {error.mean():.2f}; at most {np.max(np.abs(shift / error)):.1f} errors"
             )
