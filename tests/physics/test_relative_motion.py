@@ -108,6 +108,27 @@ def test_independent_walks_scatter_at_their_own_rate():
     assert np.all(np.abs(found.rate_from_drift()[0] - nu) < 5 * spread + 0.02 * nu)
 
 
+def test_the_decay_of_the_cosine_gives_the_rate_of_independent_walks_at_all_times():
+    """<x> falls as exp(-2 nu T): 100000 pairs, one turn each with nu T = 0.5; 5 standard errors of ln <x>."""
+    rng = np.random.default_rng(40)
+    nu, t, n = 0.25, 2.0, 100000
+    x = np.array([-0.9, 0.8])
+    moved = []
+    for p in pairs_with_cosine(x, n, rng=rng):
+        axis = np.cross(p, directions(p.shape[1], rng), axis=0)
+        axis /= np.linalg.norm(axis, axis=0)
+        moved.append(np.exp(-nu * t) * p + np.sqrt(1 - np.exp(-2 * nu * t)) * axis)
+    change = (np.sum(moved[0] * moved[1], axis=0) - np.repeat(x, n)).reshape(2, n)
+    found = PairScattering(x, np.array([t]), change.mean(axis=1)[None], (change**2).mean(axis=1)[None])
+    error = change.std(axis=1) / np.sqrt(n) / (np.abs(x) * np.exp(-2 * nu * t) * 2 * t)
+    assert np.all(np.abs(found.rate_from_cosine()[0] - nu) < 5 * error)
+    assert np.all(error < 0.01 * nu)
+    # The first order saturates.
+    assert np.all(found.rate_from_drift()[0] < 0.7 * nu)
+    gone = PairScattering(x, np.array([t]), -1.1 * x[None], x[None] ** 2)
+    assert np.all(np.isnan(gone.rate_from_cosine()))
+
+
 def test_a_uniform_field_turns_pairs_together():
     found = pair_scattering(
         UNIFORM, [-0.5, 0.0, 0.9], [1.0, 7.0], gyroradius=1.0, pairs=20, rng=np.random.default_rng(5)

@@ -14,6 +14,7 @@ from obsfit_models.turbulence.transport import (
     mean_free_path,
     pitch_angle_diffusion,
     running_diffusion,
+    settled_tensor,
     split_tensor,
 )
 
@@ -220,3 +221,22 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="a vector that is not 0"):
         split_tensor(np.eye(3), (0, 0, 0))
     assert np.all(np.isnan(mean_and_error(one.mean)[1]))
+
+
+def test_the_settled_tensor_is_the_mean_of_the_derivative():
+    """T K of the relaxation equation grows by the integral of the derivative: <z^2> / 2 in closed form.
+
+    60 parts of 1000 particles between T = 2 and 6: 5 standard errors, a false alarm in 200000.
+    """
+    rng = np.random.default_rng(8)
+    nu, times = 0.5, np.array([2.0, 4.0, 6.0])
+    parts = []
+    for _ in range(60):
+        start, orbits = scattered(1000, nu, times, 0.1, True, rng)
+        parts.append(running_diffusion(orbits, start))
+    settled, error = mean_and_error(settled_tensor(join_fields(parts), 2.0)[:, 2, 2])
+    half_square = [(t + np.expm1(-nu * t) / nu) / (3 * nu) for t in (2.0, 6.0)]
+    assert abs(settled - (half_square[1] - half_square[0]) / 4) < 5 * error
+    assert error < 0.02
+    with pytest.raises(ValueError, match="at least two of the times"):
+        settled_tensor(join_fields(parts), 5.0)

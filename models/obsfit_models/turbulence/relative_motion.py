@@ -70,9 +70,12 @@ class PairScattering:
 
     .. math:: \langle \Delta x \rangle = -2 x \nu_r T, \qquad \langle (\Delta x)^2 \rangle = 2 (1 - x^2) \nu_r T,
 
-    to first order in T, which is the operator of AM17, Eq. (76), on functions of x. Real pairs do not: the two rates
-    differ where the motions of a pair are alike (close to x = 1), and both grow with T as long as T is shorter than a
-    correlation time. Rates are therefore quoted with T.
+    to first order in T, which is the operator of AM17, Eq. (76), on functions of x. Real pairs do not: they feel one
+    field at first, so that nothing happens to x before they have separated, and they separate the faster the wider
+    their angle. The rate is a function of x and of T; it becomes the nu of independent walks when pairs have forgotten
+    each other, and is to be quoted with T. Of the three estimates, `rate_from_cosine` is free of saturation for
+    independent walks, whose <x> falls as exp(-2 nu T); the other two are its first order and hold while the change of
+    x is small.
 
     Attributes
     ----------
@@ -89,6 +92,12 @@ class PairScattering:
     time: FloatArray
     drift: FloatArray
     square: FloatArray
+
+    def rate_from_cosine(self) -> FloatArray:
+        """Return -ln(<x(T)> / x) / 2T, shape (n_time, n_cosine); NaN where the mean cosine has changed sign."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left = 1.0 + self.drift / self.cosine
+            return np.where(left > 0, -np.log(left) / (2 * self.time[:, None]), np.nan)
 
     def rate_from_drift(self) -> FloatArray:
         """Return nu_r from <dx>, shape (n_time, n_cosine); NaN at x = 0."""

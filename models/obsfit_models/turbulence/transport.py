@@ -152,6 +152,23 @@ def mean_and_error(values: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return mean, np.std(sample, axis=0, ddof=1) / np.sqrt(n)
 
 
+def settled_tensor(running: RunningDiffusion, after: float) -> FloatArray:
+    r"""Return the growth of the mean square between two times, a tensor per field, shape (n_field, 3, 3).
+
+    .. math:: \frac{T_2 K(T_2) - T_1 K(T_1)}{T_2 - T_1}, \qquad K(T) = \frac{\langle r_i r_j \rangle}{2 T},
+
+    with T_2 the last time and T_1 the first that is not before `after`. It is free of the 1/T by which <r r>/2T lags,
+    and an average of the derivative over all times between. It means a diffusion coefficient only where the running
+    ones have settled: across a strong mean field at low rigidity they had not after 50 mean free paths.
+    """
+    late = np.flatnonzero(running.time >= after)
+    if late.size < 2:
+        raise ValueError(f"after {after}: expected at least two of the times {running.time} from then on")
+    first, last = int(late[0]), int(late[-1])
+    square = running.mean * running.time[:, None, None]
+    return np.asarray((square[:, last] - square[:, first]) / (running.time[last] - running.time[first]))
+
+
 def split_tensor(
     tensor: ArrayLike, axis: ArrayLike = (0.0, 0.0, 1.0)
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
