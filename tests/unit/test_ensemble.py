@@ -239,6 +239,7 @@ BAD = [
     ("times = [1, 4]", "", "neither is given"),
     ("times = [1, 4]", "radii = [1, 4]", "longest_time = 0.0"),
     ("sets = 2", "radii = [1, 4]", "both are given"),
+    ("sets = 2", "tolerance = 1e-3\nstep = 0.1", "tolerance = 0.001"),
     ("wavelength_min = 0.3", "wavelength_min = 3", "turbulence.wavelength_min = 3"),
     ("modes_per_decade = 12", "modes_per_decade = 4", "turbulence.modes_per_decade = 4"),
     ("nside = 4", "nside = 6", "nside = 6"),
@@ -350,6 +351,17 @@ def test_settings_of_a_field_without_strength_are_refused(tmp_path):
 def test_turbulence_settings_give_the_spectrum_they_name():
     spectrum = TurbulenceSettings(0.1, 10.0, bend_over=0.0, energy_index=1.5).spectrum
     assert (spectrum.bend_over, spectrum.energy_index) == (None, 1.5)
+
+
+def test_orbits_to_a_tolerance_are_those_of_small_steps(tmp_path):
+    """At T = 4 the default leapfrog is off by per cent; the multi-rate scheme agrees with steps of 1/1000."""
+    plain = settings(sets=0, realisations=1, gyroradius=(0.5,), nside=2, lmax=2)
+    skies = {}
+    for name, change in {"default": {}, "tolerance": {"tolerance": 1e-6}, "small": {"step": 1e-3}}.items():
+        chosen = dataclasses.replace(plain, output=name, **change)
+        skies[name] = gather(chosen, run_ensemble(chosen, base=tmp_path)).alm[0, 0, 0, 1]
+    np.testing.assert_allclose(skies["tolerance"], skies["small"], atol=2e-4)
+    assert np.abs(skies["default"] - skies["small"]).max() > 2e-3
 
 
 @pytest.mark.parametrize("blocks", [1, 3])

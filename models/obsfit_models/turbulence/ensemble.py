@@ -28,15 +28,10 @@ from obsfit_models.turbulence.directions import (
     healpix_directions,
     jittered_directions,
 )
-from obsfit_models.turbulence.displacement import (
-    DisplacementEnsemble,
-    cross_power,
-    displacement_sums,
-    local_field,
-)
+from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power, local_field
 from obsfit_models.turbulence.displacement_files import write_displacements
 from obsfit_models.turbulence.field import MagneticField, PlaneWaves
-from obsfit_models.turbulence.orbits import cross_spheres
+from obsfit_models.turbulence.orbits import back_track, cross_spheres
 from obsfit_models.turbulence.plane_waves import (
     FEWEST_PER_DECADE,
     ModeBand,
@@ -141,6 +136,9 @@ class EnsembleSettings:
         Parts into which each set is divided, each a task: more for rigidities at which one sky takes long.
     step : float
         Largest step in 1/Omega; 0 for that of `orbits.ensemble_step`.
+    tolerance : float
+        Error of single orbits after 20 / Omega, for the multi-rate scheme of `orbits.back_track`; slower. 0 for the
+        leapfrog, which keeps statistics and not single orbits. With times alone, in place of a step.
     resolved_to : float
         Each rigidity sees the waves with k r_L up to this alone; 0 for all of them. At 10 one set of fields serves
         many rigidities at the cost of the smallest. What is lost is what a spectrum cut there loses: mean free paths
@@ -167,6 +165,7 @@ class EnsembleSettings:
     sets: int = 2
     blocks: int = 1
     step: float = 0.0
+    tolerance: float = 0.0
     rigidity: tuple[str, ...] = ()
     field_strength: str = ""
     length_unit: str = ""
@@ -264,24 +263,13 @@ def ensemble_task(
     field = ensemble_field(settings, realisation)
     sums, product, crossed = [], [], []
     for radius in settings.gyroradii:
-        seen, step = resolved_field(field, radius, settings.resolved_to), settings.step or None
-        if settings.radii:
-            found = cross_spheres(
-                seen, part, settings.radii, gyroradius=radius, longest_time=settings.longest_time, step=step
-            )
-            across = np.isfinite(found.time)
-            maps = np.concatenate([found.position, found.momentum], axis=1) * across[:, None]
-            sums.append(harmonic_sums(part, maps, settings.lmax))
-            product.append(np.einsum("tin,tjn->tij", maps, maps))
-            crossed.append(across)
-            continue
-        one, other = displacement_sums(
-            seen, part, settings.times, gyroradius=radius, lmax=settings.lmax, step=step
-        )  # fmt: skip
-        sums.append(one[0])
-        product.append(other[0])
+        position, momentum, across = _tracked(settings, field, part, radius)
+        maps = np.concatenate([position, momentum], axis=1)
+        sums.append(harmonic_sums(part, maps, settings.lmax))
+        product.append(np.einsum("tin,tjn->tij", maps, maps))
+        crossed.append(across)
     result = {"sums": np.array(sums), "product": np.array(product), "cpu_s": time.process_time() - begun}
-    return result | ({"crossed": np.array(crossed)} if crossed else {})
+    return result | ({"crossed": np.array(crossed)} if settings.radii else {})
 
 
 def run_ensemble(
@@ -425,7 +413,7 @@ def ensemble_identity(settings: EnsembleSettings) -> dict[str, Any]:
     found = asdict(settings)
     for key in ("realisations", "output", "single_precision", "most_missing"):
         del found[key]
-    for key in ("rigidity", "field_strength", "length_unit", "resolved_to", "radii", "longest_time"):
+    for key in ("rigidity", "field_strength", "length_unit", "resolved_to", "radii", "longest_time", "tolerance"):
         if not found[key]:
             del found[key]
     if settings.turbulence.geometry == "isotropic":
@@ -445,6 +433,23 @@ def _drained(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     results.reverse()
     while results:
         yield results.pop()
+
+
+def _tracked(
+    settings: EnsembleSettings, field: MagneticField, arrival: FloatArray, gyroradius: float
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Positions and momenta (n_stop, 3, n), 0 where a particle did not get to a stop, and which did (n_stop, n)."""
+    seen, step = resolved_field(field, gyroradius, settings.resolved_to), settings.step or None
+    if settings.radii:
+        found = cross_spheres(
+            seen, arrival, settings.radii, gyroradius=gyroradius, longest_time=settings.longest_time, step=step
+        )
+        crossed = np.isfinite(found.time)
+        return found.position * crossed[:, None], found.momentum * crossed[:, None], crossed
+    orbits = back_track(
+        seen, arrival, settings.times, gyroradius=gyroradius, step=step, tolerance=settings.tolerance or None
+    )
+    return orbits.position, orbits.momentum, np.ones((len(settings.times), arrival.shape[1]), dtype=np.bool_)
 
 
 def _joined(
@@ -548,6 +553,8 @@ def _check_numbers(settings: EnsembleSettings) -> None:
     for key in ("step", "resolved_to"):
         if not 0 <= (value := getattr(settings, key)) < math.inf:
             raise _refuse(key, value, "a positive number, or 0 for the default")
+    if settings.tolerance and not (1e-9 <= settings.tolerance <= 0.1 and settings.times and not settings.step):
+        raise _refuse("tolerance", settings.tolerance, "1e-9 to 0.1, with times and without a step, or 0")
     if 0 < settings.resolved_to < 1:
         raise _refuse("resolved_to", settings.resolved_to, "10 or more, at least 1, or 0 for all waves",
                       "Below 1 there is no wave in resonance.")  # fmt: skip
