@@ -84,7 +84,7 @@ def make(context: Context) -> FigureEntry:
         f"centre in the middle, longitude increasing to the left. {skies[10].directions} directions; fluctuations by "
         f"their number {100 * table['noise'][0]:.2g} percent above, {100 * table['noise'][1]:.2g} percent below, from "
         "two halves of the directions.",
-        alt="Two maps of the sky in Galactic coordinates. Both show several large excesses and deficits that are not "
+        alt="Two maps of the sky in Galactic coordinates. Both show several excesses and deficits that are not "
         "those of a dipole; their places at 50 PV have little to do with those at 10 PV, and their amplitude is "
         f"larger. They range from {low[0]:.0f} to {high[0]:+.0f} percent at 10 PV and from {low[1]:.0f} to "
         f"{high[1]:+.0f} percent at 50 PV.",
@@ -100,10 +100,10 @@ def make(context: Context) -> FigureEntry:
             "for spheres of 10, 25 and 50 pc, at 50 PV at least 0.94 for spheres up to 100 pc. Twice as many waves per "
             "decade, or smaller scales, changed the scattering length of 20 fields by less than 10 percent.",
             "Spots of 6 and -6 percent are named in the paper for 10 PV. Here the extremes are "
-            f"{high[0]:+.1f} and {low[0]:.1f} percent; other fields have 4 to 15.",
+            f"{high[0]:+.1f} and {low[0]:.1f} percent; other fields have 2 to 15.",
             f"Averaged over fields and gradients the dipole along the gradient is {100 * along:.1f} +- "
-            f"{100 * along_error:.1f} percent at 10 PV, which is a scattering length of {290 * along:.1f} pc, as the "
-            f"times of crossing have it ({ensemble.mean_free_path_pc[:, -1].mean():.1f} pc). The root mean square of "
+            f"{100 * along_error:.1f} percent at 10 PV, which is a scattering length of {290 * along:.1f} pc; the "
+            f"times of crossing give {ensemble.mean_free_path_pc[:, -1].mean():.1f} pc. The root mean square of "
             "its amplitude is larger: most of the dipole of one field is not Fick's, and points elsewhere.",
             f"The two patterns (spheres of 100 pc) have a correlation of {correlation:.2f}.",
             *(
