@@ -20,6 +20,7 @@ from obsfit_models.turbulence.ensemble import (
     EnsembleSettings,
     TurbulenceSettings,
     arrival_directions,
+    check_ensemble,
     ensemble_field,
     ensemble_identity,
     gather,
@@ -240,6 +241,8 @@ BAD = [
     ("times = [1, 4]", "radii = [1, 4]", "longest_time = 0.0"),
     ("sets = 2", "radii = [1, 4]", "both are given"),
     ("sets = 2", "tolerance = 1e-3\nstep = 0.1", "tolerance = 0.001"),
+    ("modes_per_decade", "grid_points = 10\nmodes_per_decade", "turbulence.grid_points = 10"),
+    ("modes_per_decade", 'grid_points = 24\ngeometry = "slab"\nmodes_per_decade', "turbulence.grid_points = 24"),
     ("wavelength_min = 0.3", "wavelength_min = 3", "turbulence.wavelength_min = 3"),
     ("modes_per_decade = 12", "modes_per_decade = 4", "turbulence.modes_per_decade = 4"),
     ("nside = 4", "nside = 6", "nside = 6"),
@@ -310,6 +313,30 @@ def test_geometries_have_their_wave_vectors_and_their_shares(geometry, slab):
     energy = 0.5 * np.sum(waves.amplitude**2, axis=0)
     assert energy.sum() == pytest.approx(4.0)
     assert energy[along].sum() == pytest.approx(4.0 * slab)
+
+
+def test_nested_grids_take_the_place_of_plane_waves(tmp_path):
+    """Their energy is the one asked for, and so is its share in each cube; another field has other grids."""
+    chosen = settings(turbulence_grid_points=24, turbulence_rms=2.0, realisations=1, sets=0, times=(1.0,))
+    field = ensemble_field(chosen, 0)
+    assert field.waves is None
+    # A ratio of wavelengths of 33 needs six cubes with a ratio of 2 each.
+    assert len(field.grids) == 6
+    assert sum(grid.mean_square for grid in field.grids) == pytest.approx(4.0)
+    assert np.abs(field.grids[0].values - ensemble_field(chosen, 1).grids[0].values).max() > 0.1
+    row = make_ensemble(chosen, base=tmp_path).rows[0]
+    # Nearly free: <r_z^2> = T^2 / 3, less what the field turns in one gyro-time.
+    assert 0.05 < row["K_par"] < 1 / 6
+
+
+@pytest.mark.parametrize("what", [True, False])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, what):
+    monkeypatch.setattr(os, "access", lambda path, mode: what)
+    if what:
+        check_ensemble(settings(), base=tmp_path)
+    else:
+        with pytest.raises(ConfigurationError, match=f"output: {tmp_path} cannot be written"):
+            check_ensemble(settings(), base=tmp_path)
 
 
 def test_the_command_runs_any_model_that_offers_an_ensemble(tmp_path, monkeypatch, capsys):

@@ -31,6 +31,7 @@ from obsfit_models.turbulence.directions import (
 from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power, local_field
 from obsfit_models.turbulence.displacement_files import write_displacements
 from obsfit_models.turbulence.field import MagneticField, PlaneWaves
+from obsfit_models.turbulence.grids import nested_grids
 from obsfit_models.turbulence.orbits import back_track, cross_spheres
 from obsfit_models.turbulence.plane_waves import (
     FEWEST_PER_DECADE,
@@ -47,6 +48,14 @@ FloatArray = NDArray[np.float64]
 
 PRODUCT = "ensemble.h5"
 """Name of the product in the output folder."""
+
+
+GRID_POINTS = 12.0
+"""Points of a cube over the ratio of its wavelengths: two of the longest, with six points in the shortest."""
+
+
+MOST_POINTS = 512
+"""Points along a side of a cube, 3.2 GB."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,10 @@ class TurbulenceSettings:
         "composite" of the last two.
     slab_fraction : float
         Share of the energy that is slab, for "composite" alone.
+    grid_points : int
+        For "isotropic": points along each side of nested periodic cubes (`grids.nested_grids`) in place of plane waves;
+        0 for plane waves. Modes per decade are then of no effect. Orbits that go further than the largest cube, of
+        about `wavelength_max` times 2, see its large waves again.
     """
 
     __pydantic_config__ = FORBID
@@ -88,6 +101,7 @@ class TurbulenceSettings:
     resonant_from: float = 0.1
     geometry: Literal["isotropic", "slab", "two-dimensional", "composite"] = "isotropic"
     slab_fraction: float = 0.2
+    grid_points: int = 0
 
     @property
     def spectrum(self) -> TurbulenceSpectrum:
@@ -214,10 +228,15 @@ def positive_quantity(text: str, unit: u.UnitBase, key: str) -> u.Quantity:
 
 
 def ensemble_field(settings: EnsembleSettings, realisation: int) -> MagneticField:
-    """Return the field of one realisation: uniform along z, plus plane waves of the geometry."""
+    """Return the field of one realisation: uniform along z, plus plane waves of the geometry, or nested grids."""
     turbulence = settings.turbulence
     rng = child_generator(settings.seed, "field", realisation)
     total = MagneticField(uniform=np.array([0.0, 0.0, turbulence.mean_field]))
+    if turbulence.grid_points:
+        points = turbulence.grid_points
+        return total + nested_grids(
+            turbulence.spectrum, ratio=points / GRID_POINTS, points=points, rms=turbulence.rms, rng=rng
+        )
     for band, share, modes in _bands(turbulence, min(settings.gyroradii)):
         rms = turbulence.rms * np.sqrt(share)
         if turbulence.geometry == "isotropic":
@@ -418,6 +437,8 @@ def ensemble_identity(settings: EnsembleSettings) -> dict[str, Any]:
             del found[key]
     if settings.turbulence.geometry == "isotropic":
         del found["turbulence"]["geometry"]
+    if not settings.turbulence.grid_points:
+        del found["turbulence"]["grid_points"]
     if settings.turbulence.geometry != "composite":
         del found["turbulence"]["slab_fraction"]
     return found
@@ -568,6 +589,12 @@ def _check_turbulence(turbulence: TurbulenceSettings) -> None:
         raise _refuse("turbulence.rms", 0.0, "a field: mean_field, rms or both above 0")
     if not 0 <= turbulence.slab_fraction <= 1:
         raise _refuse("turbulence.slab_fraction", turbulence.slab_fraction, "a share of the energy, 0 to 1")
+    points = turbulence.grid_points
+    if points and not (turbulence.geometry == "isotropic" and 2 * GRID_POINTS <= points <= MOST_POINTS):
+        raise _refuse(
+            "turbulence.grid_points", points,
+            f"{2 * GRID_POINTS:g} to {MOST_POINTS} with geometry isotropic, or 0 for plane waves",
+        )  # fmt: skip
     for key in ("modes_per_decade", "resonant_modes_per_decade"):
         value = getattr(turbulence, key)
         if key.startswith("resonant") and value == 0:
@@ -600,10 +627,14 @@ def _check_directions(settings: EnsembleSettings) -> None:
 
 def _check_waves(settings: EnsembleSettings) -> None:
     turbulence = settings.turbulence
+    for key in ("resolved_to", "tolerance"):
+        if turbulence.grid_points and getattr(settings, key):
+            raise _refuse(key, getattr(settings, key), "0 with turbulence.grid_points, or plane waves")
     if turbulence.rms == 0:
         return
-    modes = [ModeBand(turbulence.modes_per_decade)]
-    if turbulence.resonant_modes_per_decade:
+    # A grid holds all waves that fit it: more than any density that is asked for.
+    modes = [ModeBand(1000.0 if turbulence.grid_points else turbulence.modes_per_decade)]
+    if turbulence.resonant_modes_per_decade and not turbulence.grid_points:
         border = turbulence.resonant_from / min(settings.gyroradii)
         modes = [ModeBand(turbulence.modes_per_decade, border), ModeBand(turbulence.resonant_modes_per_decade)]
         if border >= turbulence.spectrum.k_max:
