@@ -152,10 +152,20 @@ def test_pieces_compiled_and_in_plain_python():
     compare(kernels.turn, [block(rng, unit=True), block(rng), 0.3], [0])
     compare(kernels.turn_far, [block(rng, unit=True), 9 * block(rng), 0.5, np.pi**2 / 0.25], [0])
     compare(kernels.rotate, [block(rng, unit=True), block(rng), 0.3], [0])
-    compare(
-        kernels.add_past, [rng.normal(size=8), rng.normal(size=(8, 3 * lanes)), 5, rng.normal(size=3 * lanes)], [3]
-    )
-    compare(kernels.correct, [rng.normal(size=24 * lanes), -1.0, 0.1, 0.2], [0])
+    rows, size = rng.normal(size=(8, 3 * lanes)), 3 * lanes
+    past = [
+        0.5,
+        rng.normal(size=size),
+        0.1,
+        rng.normal(size=size),
+        rng.normal(size=8),
+        rows,
+        5,
+        rng.normal(size=size),
+    ]
+    compare(kernels.add_past, past, [7])
+    compare(kernels.combine, [0.5, rng.normal(size=size), 0.1, rng.normal(size=size), rng.normal(size=size)], [4])
+    compare(kernels.correct, [0.3 * rng.normal(size=24 * lanes), -1.0, 0.1, 0.2], [0])
 
 
 def test_schemes_compiled_and_in_plain_python():

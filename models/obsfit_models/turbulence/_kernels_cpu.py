@@ -65,6 +65,54 @@ def blocks(count: int) -> Floats:
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def add_waves_exactly(
+    position: Floats, wave: Floats, amplitude: Floats, phase: Floats, first: int, last: int, field: Floats
+) -> None:
+    """Add modes as `add_waves` does, with cosines to 2e-16."""
+    prefer_wide_vectors()
+    x, y, z = position[0], position[1], position[2]
+    bx, by, bz = field[0], field[1], field[2]
+    for m in range(first, last):
+        kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
+        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
+        for i in range(LANES):
+            turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
+            v = 0.25 - abs(turns - np.rint(turns))
+            u = v * v
+            cosine = v * (
+                6.2831853071795857574 + u * (-41.341702240398286582 + u * (81.60524927557976415 + u * (
+                -76.70585968962867265 + u * (42.058689953950938581 + u * (-15.094506140734291304 + u * (
+                3.817365633469135203 - u * 0.69250670107207173421)))))))  # fmt: skip
+            bx[i] += ax * cosine
+            by[i] += ay * cosine
+            bz[i] += az * cosine
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def add_waves_quickly(
+    position: Floats, wave: Floats, amplitude: Floats, phase: Floats, first: int, last: int, field: Floats
+) -> None:
+    """Add modes as `add_waves` does, with cosines to 1.1e-8."""
+    prefer_wide_vectors()
+    x, y, z = position[0], position[1], position[2]
+    bx, by, bz = field[0], field[1], field[2]
+    for m in range(first, last):
+        kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
+        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
+        for i in range(LANES):
+            turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
+            v = turns - np.rint(turns)
+            u = v * v
+            # The even polynomial of least error on half a turn to either side.
+            cosine = 0.9999999891722869 + u * (-19.73920453209656 + u * (64.93911898396458 + u * (
+                -85.45016555129578 + u * (60.167831737874735 + u * (-25.968313322768903
+                + u * 6.52961044058377)))))  # fmt: skip
+            bx[i] += ax * cosine
+            by[i] += ay * cosine
+            bz[i] += az * cosine
+
+
+@numba.njit(cache=True, error_model="numpy")
 def add_waves(
     position: Floats,
     wave: Floats,
@@ -80,39 +128,10 @@ def add_waves(
     `wave` (3, n) is in turns per unit length, `phase` (n,) in turns, so that the argument of the cosine is reduced by
     subtracting the nearest whole number; the rest is a polynomial, with an error of 2e-16 if `exact`, else of 1.1e-8.
     """
-    prefer_wide_vectors()
-    x, y, z = position[0], position[1], position[2]
-    bx, by, bz = field[0], field[1], field[2]
     if exact:
-        for m in range(first, last):
-            kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
-            ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-            for i in range(LANES):
-                turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
-                v = 0.25 - abs(turns - np.rint(turns))
-                u = v * v
-                cosine = v * (
-                    6.2831853071795857574 + u * (-41.341702240398286582 + u * (81.60524927557976415 + u * (
-                    -76.70585968962867265 + u * (42.058689953950938581 + u * (-15.094506140734291304 + u * (
-                    3.817365633469135203 - u * 0.69250670107207173421)))))))  # fmt: skip
-                bx[i] += ax * cosine
-                by[i] += ay * cosine
-                bz[i] += az * cosine
-        return
-    for m in range(first, last):
-        kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
-        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-        for i in range(LANES):
-            turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
-            v = turns - np.rint(turns)
-            u = v * v
-            # The even polynomial of least error on half a turn to either side.
-            cosine = 0.9999999891722869 + u * (-19.73920453209656 + u * (64.93911898396458 + u * (
-                -85.45016555129578 + u * (60.167831737874735 + u * (-25.968313322768903
-                + u * 6.52961044058377)))))  # fmt: skip
-            bx[i] += ax * cosine
-            by[i] += ay * cosine
-            bz[i] += az * cosine
+        add_waves_exactly(position, wave, amplitude, phase, first, last, field)
+    else:
+        add_waves_quickly(position, wave, amplitude, phase, first, last, field)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -363,10 +382,20 @@ def compose(
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def add_past(weights: Floats, ring: Floats, newest: int, result: Floats) -> None:
-    """Add the rows of a ring (n_row, 3 * LANES) times weights (n_row,), the newest first, to the result (3 * LANES,).
+def add_past(
+    share: float,
+    start: Floats,
+    step: float,
+    slope: Floats,
+    weights: Floats,
+    ring: Floats,
+    newest: int,
+    result: Floats,
+) -> None:
+    """Set the result (3 * LANES,) to share * start + step * slope + the rows of a ring times weights (n_row,).
 
-    Four at a time, to read and write the result less often; n_row is a multiple of four.
+    The ring (n_row, 3 * LANES) is taken from its newest row backwards, four rows at a time, to read and write the
+    result less often; n_row is a multiple of four.
     """
     prefer_wide_vectors()
     rows = weights.size
@@ -374,8 +403,22 @@ def add_past(weights: Floats, ring: Floats, newest: int, result: Floats) -> None
         w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
         s0, s1 = ring[(newest - j) % rows], ring[(newest - j - 1) % rows]
         s2, s3 = ring[(newest - j - 2) % rows], ring[(newest - j - 3) % rows]
-        for i in range(3 * LANES):
-            result[i] += w0 * s0[i] + w1 * s1[i] + (w2 * s2[i] + w3 * s3[i])
+        if j == 0:
+            for i in range(3 * LANES):
+                result[i] = (
+                    share * start[i] + step * slope[i] + (w0 * s0[i] + w1 * s1[i] + (w2 * s2[i] + w3 * s3[i]))
+                )
+        else:
+            for i in range(3 * LANES):
+                result[i] += w0 * s0[i] + w1 * s1[i] + (w2 * s2[i] + w3 * s3[i])
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def combine(share: float, first: Floats, other_share: float, second: Floats, result: Floats) -> None:
+    """Set the result to share * first + other_share * second, all (3 * LANES,)."""
+    prefer_wide_vectors()
+    for i in range(3 * LANES):
+        result[i] = share * first[i] + other_share * second[i]
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -401,9 +444,11 @@ def correct(work: Floats, charge: float, for_position: float, for_direction: flo
         uy += for_direction * dy
         uz += for_direction * dz
         square = ux * ux + uy * uy + uz * uz
-        difference = abs(square - 1.0)
-        work[i + 21 * LANES] = difference if difference > work[i + 21 * LANES] else work[i + 21 * LANES]
-        scale = 1.0 / np.sqrt(square)
+        excess = square - 1.0
+        change = abs(excess)
+        work[i + 21 * LANES] = change if change > work[i + 21 * LANES] else work[i + 21 * LANES]
+        # 1 / sqrt(1 + excess) up to its third power: excess is of the order of the error of a step.
+        scale = 1.0 - excess * (0.5 - excess * (0.375 - 0.3125 * excess))
         ux, uy, uz = scale * ux, scale * uy, scale * uz
         work[i + 6 * LANES], work[i + 7 * LANES], work[i + 8 * LANES] = ux, uy, uz
         work[i + 18 * LANES] = by * uz - bz * uy
@@ -460,6 +505,8 @@ def adams(
     r, b, u, ahead, turned = work[0], work[1], work[2], work[3], work[4]
     flat = work.reshape(work.size)
     state = flat[: 8 * size]
+    all_r, all_b, all_u = flat[:size], flat[size : 2 * size], flat[2 * size : 3 * size]
+    all_ahead, all_turned = flat[3 * size : 4 * size], flat[4 * size : 5 * size]
     expected, force, change = (
         flat[5 * size : 6 * size],
         flat[6 * size : 7 * size],
@@ -467,7 +514,7 @@ def adams(
     )
     history = flat[8 * size : (8 + rows) * size].reshape((rows, size))
     sums = flat[(8 + rows) * size :].reshape((slow, points, size))
-    found = np.empty((3, LANES))
+    shaped = work[8 + rows :]
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         flat[:] = 0.0
@@ -479,39 +526,39 @@ def adams(
         out, count = 0, 0
         while out < after.size:
             starting = count < order
-            if count > 0 and starting:
-                part = step / substeps
-                for _ in range(substeps):
-                    for weight in weights:
-                        drift(r, u, 0.5 * weight * part)
-                        field_of_block(r, uniform, waves, grids, exact, b)
-                        rotate(u, b, charge * weight * part)
-                        drift(r, u, 0.5 * weight * part)
-            ahead[:] = r
-            turned[:] = u
-            if not starting:
-                drift(ahead, u, step)
+            if starting:
+                if count > 0:
+                    part = step / substeps
+                    for _ in range(substeps):
+                        for weight in weights:
+                            drift(r, u, 0.5 * weight * part)
+                            field_of_block(r, uniform, waves, grids, exact, b)
+                            rotate(u, b, charge * weight * part)
+                            drift(r, u, 0.5 * weight * part)
+                combine(1.0, all_r, 0.0, all_u, all_ahead)
+                combine(1.0, all_u, 0.0, all_u, all_turned)
+            else:
                 past = (count - 1) % rows
-                expected[:] = 0.0
-                add_past(predict[0], history, past, flat[3 * size : 4 * size])
-                add_past(predict[1], history, past, flat[4 * size : 5 * size])
-                add_past(predict[2], history, past, expected)
+                add_past(1.0, all_r, step, all_u, predict[0], history, past, all_ahead)
+                add_past(1.0, all_u, 0.0, all_u, predict[1], history, past, all_turned)
+                add_past(0.0, all_u, 0.0, all_u, predict[2], history, past, expected)
             for axis in range(3):
                 for i in range(LANES):
                     b[axis, i] = uniform[axis]
             for band in range(slow):
                 since = count % periods[band]
                 latest = (count // periods[band]) % points
-                if since == 0 or count < (points - 1) * periods[band]:
-                    found[:] = 0.0
-                    add_waves(ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact, found)
-                    for axis in range(3):
-                        for i in range(LANES):
-                            b[axis, i] += found[axis, i]
-                    if since == 0:
-                        sums[band, latest] = found.reshape(size)
+                if since == 0:
+                    combine(0.0, all_b, 0.0, all_b, sums[band, latest])
+                    add_waves(
+                        ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact,
+                        shaped[band * points + latest],
+                    )  # fmt: skip
+                    combine(1.0, all_b, 1.0, sums[band, latest], all_b)
+                elif count < (points - 1) * periods[band]:
+                    add_waves(ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact, b)
                 else:
-                    add_past(forecast[band, since], sums[band], latest, flat[size : 2 * size])
+                    add_past(1.0, all_b, 0.0, all_b, forecast[band, since], sums[band], latest, all_b)
             add_waves(ahead, wave, amplitude, phase, edges[slow], edges[slow + 1], exact, b)
             if starting:
                 # No correction: the state is that of the compositions.
@@ -519,13 +566,10 @@ def adams(
             else:
                 correct(state, charge, corrector[0], corrector[1])
             newest = count % rows
-            history[newest] = force
+            combine(1.0, force, 0.0, force, history[newest])
             while out < after.size and count == after[out]:
-                ahead[:] = r
-                turned[:] = u
-                drift(ahead, u, dense[out, 0, rows])
-                add_past(dense[out, 0, :rows], history, newest, flat[3 * size : 4 * size])
-                add_past(dense[out, 1, :rows], history, newest, flat[4 * size : 5 * size])
+                add_past(1.0, all_r, dense[out, 0, rows], all_u, dense[out, 0, :rows], history, newest, all_ahead)
+                add_past(1.0, all_u, 0.0, all_u, dense[out, 1, :rows], history, newest, all_turned)
                 for i in range(held):
                     square = turned[0, i] ** 2 + turned[1, i] ** 2 + turned[2, i] ** 2
                     for axis in range(3):

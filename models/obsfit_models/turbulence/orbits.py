@@ -375,8 +375,7 @@ def _track(
             kernels.compose(
                 place, direction, charge, steps, counts, YOSHIDA_WEIGHTS, *arrays, positions, directions
             )  # fmt: skip
-        if stops.size:
-            drift = np.max(np.abs(np.linalg.norm(directions, axis=1) - 1.0), axis=0)
+        drift = np.max(np.abs(np.linalg.norm(directions, axis=1) - 1.0), axis=0, initial=0.0)
     return Orbits(stops, positions, -directions if backward else directions, drift)
 
 
