@@ -162,15 +162,15 @@ def papers_run():
     )  # fmt: skip
 
 
-def ensemble(modes, target):
+def ensemble(modes, target, single):
     """The leapfrog with a step of 0.25, beside the Boris push of the same step: one field sum in each."""
     which, arrival, time = field(0.0628, 100.0, modes), directions(640), 40.0
     other = arguments(which, 0.1)
     return Case(
-        f"orbits: ensembles, {modes} modes, h = 0.25, each and Omega T",
-        lambda: back_track(which, arrival, [time], gyroradius=0.1, step=0.25),
-        lambda: boris(*other, which.uniform, arrival[:, :64], time, int(4 * time)),
-        "Boris push, numba with np.cos", target=target, count=int(640 * time), repeats=5, whole=lambda _: 10.0,
+        f"orbits: {modes} modes, h = 0.25, {'single' if single else 'double'}, each and Omega T",
+        lambda: back_track(which, arrival, [time], gyroradius=0.1, step=0.25, single=single),
+        lambda: boris(*other, which.uniform, arrival[:, :32], time, int(4 * time)),
+        "Boris push, numba with np.cos", target=target, count=int(640 * time), repeats=3, whole=lambda _: 20.0,
     )  # fmt: skip
 
 
@@ -218,6 +218,7 @@ CASES = [
             *arguments(PAPERS, 0.1), PAPERS.uniform, n, time, int(70 * time)
         ), 0.9e-6,
     ),
-    field_sums(36), field_sums(146), field_sums(500), papers_run(), ensemble(36, 0.08e-6), ensemble(146, 0.2e-6),
+    field_sums(36), field_sums(146), field_sums(500), papers_run(), ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False),
+    ensemble(36, 0.08e-6, True), ensemble(146, 0.2e-6, True),
     low_rigidity(), compilation(),
 ]  # fmt: skip
