@@ -15,13 +15,13 @@ skies = load_program(Path(__file__).parents[1] / "turbulence/_skies.py")
 TIMES = (
     0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 70.0, 100.0,
 )  # fmt: skip
-LMAX = 20
 # Wavelengths of 0.01 to 100 lambda_c, equal energies of the uniform and of the turbulent field, r_L = 0.1 lambda_c.
 FULL = EnsembleSettings(
     seed=1, realisations=400, turbulence=TurbulenceSettings(0.01, 100.0, modes_per_decade=25.0), gyroradius=(0.1,),
-    times=TIMES, nside=32, lmax=LMAX,
+    times=TIMES, nside=32, lmax=20,
 )  # fmt: skip
-QUICK = {"realisations": 20, "nside": 16}
+# Fields scatter more than the shot noise of few directions: many fields are the better use of a short time.
+QUICK = {"realisations": 56, "nside": 8, "lmax": 16}
 PAPER_FIELDS, PAPER_DIRECTIONS = 10, 12288
 
 

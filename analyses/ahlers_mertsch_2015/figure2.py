@@ -202,7 +202,7 @@ def draw(
         panels = figure.subplots(2, 2)
         _true_sky(panels[0, 0], found, full_sky, dipole)
         for axes, (title, table) in zip(panels.flat[1:], bands.items(), strict=True):
-            _band(axes, table)
+            _band(axes, table, found["parallel"].ratio.size - 1)
             for name, points in own.items():
                 if title == PANELS[name.split("-")[0]]:
                     axes.plot(points["ell"], points["power"], color=COLOURS["green"], marker="s",
@@ -254,12 +254,12 @@ def _true_sky(axes: Axes, found: dict[str, Simulated], full_sky: PowerSpectrum, 
     axes.set_title(r"(a) whole sky, $\Omega T = 100$", loc="left")
 
 
-def _band(axes: Axes, table: Table) -> None:
+def _band(axes: Axes, table: Table, simulated_to: int) -> None:
     ell = table["ell"]
     for name in EXPONENTS:
         axes.plot(ell, table[f"folded_{name}"], color="0.55", linestyle=STYLES[name])
     axes.plot(ell, table["noise"], color="black", linestyle=":")
-    here = ell <= common.LMAX
+    here = ell <= simulated_to
     for way, (colour, marker) in LOOKS.items():
         shift = 0.97 if way == "parallel" else 1.03
         axes.errorbar(
@@ -283,15 +283,15 @@ def remarks(
     found: dict[str, Simulated], windows: dict[str, dict[str, FloatArray]], size: str, absent: list[str], own: bool
 ) -> tuple[str, ...]:
     """Return what differs from the paper, with the numbers of this run."""
-    words = []
+    words, last = [], found["parallel"].ratio.size - 1
     for way, one in found.items():
-        ratios = ", ".join(f"{one.ratio[ell]:.3g} +- {one.error[ell]:.1g}" for ell in (2, 5, 10, 20))
+        ratios = ", ".join(f"{one.ratio[ell]:.3g} +- {one.error[ell]:.1g}" for ell in (2, 5, 10, 16))
         local, subtracted = (
             np.log(np.maximum(values[16], 1e-9) / values[4]) / np.log(4.0)
             for values in (one.ratio, one.paper_estimate)
         )
         words.append(
-            f"{way}: C_l / C_1 = {ratios} at l = 2, 5, 10, 20; slope {local:.2f} from l = 4 to 16, and "
+            f"{way}: C_l / C_1 = {ratios} at l = 2, 5, 10, 16; slope {local:.2f} from l = 4 to 16, and "
             f"{subtracted:.2f} if Eq. (71) is subtracted as in the paper"
         )
     ends = {name: [np.min([w[:10] for w in one.values()]), np.max([w[:10] for w in one.values()])]
@@ -315,8 +315,8 @@ def remarks(
         "20. In (a) the data are the map of HAWC and IceCube at 10 TeV, computed from its published picture, with the "
         "window of its smoothing divided out, as in Fig. 1 of ASTRA here.",
         "Powers of cut skies stand beside folded predictions only, panels (b) to (d), which carry window, filter, "
-        "smoothing and noise; the paper lays whole-sky predictions over them. Beyond l = 20 simulated spectra go on as "
-        "a power law. All nine energies of IceCube are in the entry on the data of AM17, Fig. 15.",
+        f"smoothing and noise; the paper lays whole-sky predictions over them. Beyond l = {last} simulated spectra go "
+        "on as a power law. All nine energies of IceCube are in the entry on the data of AM17, Fig. 15.",
         "Folding takes the skies as isotropic. With the uniform field along that of IBEX, and gradients along and "
         f"across it, the mean power of the simulated skies for l = 1 to 10 is {seen} what their C_l alone would "
         "give: the orientation of the local field belongs into a fit.",
@@ -386,7 +386,7 @@ def make(context: Context) -> FigureEntry:
         "(points) with the same predictions folded through the window of "
         "each, noise included (dotted: noise alone).",
         alt="Four panels on logarithmic axes against multipoles 1 to 30. In (a) simulated points fall from 1 at l = 1 "
-        "to about 0.1 at 2, 0.015 at 5, 0.003 at 10 and below 0.001 at 20: below the grey curves at l = 2 to 4 where "
+        "to about 0.1 at 2, 0.015 at 5, 0.003 at 10 and 0.0015 at 16: below the grey curves at l = 2 to 4 where "
         "the gradient is along the field, and above them, flatter, from 8 on. The data follow the middle curve from "
         "l = 4 on. In (b) to (d) folded points and curves lie together within a factor of two, flat up to l = 3 in the "
         "IceCube band; the data lie above them at l = 1 to 3 and among them beyond.",
