@@ -40,7 +40,7 @@ def printed(example, folder):
 
 
 def test_the_fit_of_the_readme_runs_as_printed(tmp_path):
-    fit, _ = blocks("python")
+    fit, _, _ = blocks("python")
     table = {line.split()[0]: line.split()[1:] for line in printed(fit, tmp_path).splitlines()[2:]}
     # The slope of the published spectra lies near l^-3, which is p = 1/2 (AM15).
     assert 0.2 < float(table["exponent"][0]) < 0.8
@@ -49,7 +49,7 @@ def test_the_fit_of_the_readme_runs_as_printed(tmp_path):
 
 def test_the_reconstruction_of_the_readme_finds_its_dipole(tmp_path):
     """Within 5 standard errors of the dipole that the mock was given: one in 2 million, for each component."""
-    _, events = blocks("python")
+    _, events, _ = blocks("python")
     ask = "\nprint(dipole.alm[0].real, dipole.alm[0].imag, *dipole.covariance.diagonal(), sky.converged)"
     real, imaginary, *variance, converged = printed(events + ask, tmp_path).split()
     assert converged == "True"
@@ -58,6 +58,15 @@ def test_the_reconstruction_of_the_readme_finds_its_dipole(tmp_path):
     errors = [factor * math.sqrt(float(value)) for value in variance]
     assert -factor * float(real) == pytest.approx(8e-4, abs=5 * errors[0])
     assert factor * float(imaginary) == pytest.approx(4e-4, abs=5 * errors[1])
+
+
+def test_the_back_tracking_of_the_readme_makes_a_sky(tmp_path):
+    """A gradient of g per gyroradius cannot displace further than T: C_1 < (4 pi/9) (g T)^2."""
+    _, _, turbulence = blocks("python")
+    power = [float(value) for value in printed(turbulence + "\nprint(*power)", tmp_path).split()]
+    assert len(power) == 13
+    assert 1e-3 < power[1] / (4 * math.pi / 9 * (1e-3 * 50) ** 2) < 1
+    assert all(0 < value < power[1] for value in power[2:6])
 
 
 @pytest.mark.parametrize("command", commands("obsfit"))
