@@ -218,7 +218,7 @@ CASES = [
             *arguments(PAPERS, 0.1), PAPERS.uniform, n, time, int(70 * time)
         ), 0.9e-6,
     ),
-    field_sums(36), field_sums(146), field_sums(500), papers_run(), ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False),
-    ensemble(36, 0.08e-6, True), ensemble(146, 0.2e-6, True),
-    low_rigidity(), compilation(),
+    field_sums(36), field_sums(146), field_sums(500), papers_run(),
+    ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False), ensemble(36, 0.08e-6, True),
+    ensemble(146, 0.2e-6, True), low_rigidity(), compilation(),
 ]  # fmt: skip
