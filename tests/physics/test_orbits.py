@@ -135,6 +135,19 @@ def test_early_orbits_are_straight(papers_orbits, options):
     np.testing.assert_allclose(orbit.position[0], arrival * time, rtol=0, atol=5 * time**2)
 
 
+def test_single_precision_follows_the_same_orbits(papers_orbits):
+    """Rounding of 5e-7 in the field, grown by at most exp(T / 4.5); far from the origin as well as near it."""
+    field, arrival, _, _ = papers_orbits
+    for position in (None, [[1e6], [0.0], [0.0]]):
+        options = {"gyroradius": 0.1, "position": position, "step": 0.04}
+        double = back_track(field, arrival, [1.0, 10.0], **options)
+        single = back_track(field, arrival, [1.0, 10.0], single=True, **options)
+        away = np.median(np.linalg.norm(single.position - double.position, axis=1), axis=1)
+        assert np.all(away > 0)
+        assert np.all(away < 2e-6 * np.exp(np.array([1.0, 10.0]) / FOLDING_TIME))
+        assert np.max(single.drift) < 1e-13
+
+
 @pytest.mark.parametrize(
     ("options", "error"), [({}, 1e-16), ({"scheme": "yoshida", "step": 0.05}, 1e-16), ({"tolerance": 1e-6}, 1e-6)]
 )

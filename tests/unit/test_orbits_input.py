@@ -45,6 +45,7 @@ def test_tolerance(tolerance):
         ({"scheme": "boris"}, r"scheme 'boris': expected leapfrog, yoshida or multirate"),
         ({"scheme": "yoshida"}, r"scheme 'yoshida': expected a step"),
         ({"scheme": "multirate"}, r"scheme 'multirate' with tolerance None"),
+        ({"single": True, "tolerance": 1e-3}, r"sums in single precision are for the leapfrog alone"),
         ({"scheme": "leapfrog", "tolerance": 1e-3}, r"scheme 'leapfrog' with tolerance 0.001"),
     ],
 )
