@@ -307,7 +307,7 @@ def remarks(
         "Filled symbols are products between two sets of directions, without noise, with errors from field to field "
         "(jackknife). Open symbols are the estimate of the paper: Eq. (71) for 12288 directions is taken from the "
         "power with its noise, here that measured, scaled to as many directions (ours are random in their pixels, the "
-        "paper's are pixel centres). Eq. (71) is an upper bound of the noise, and subtracting it steepens the spectrum. "
+        "paper's are pixel centres). Eq. (71) is an upper bound of the noise; subtracting it steepens the spectrum. "
         "Their errors are the paper's, the root of 2 N^2 / (2 l + 1), which know nothing of the scatter of fields.",
         "One factor rescales each measured spectrum: with it relative diffusion for p = 1/2 comes nearest at l = 4 to "
         "20. In (a) the data are the map of HAWC and IceCube at 10 TeV, computed from its published picture, with the "

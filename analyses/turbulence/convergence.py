@@ -211,12 +211,13 @@ def draw(table: Table, many: FloatArray, stem: Path) -> None:
         _precision(panels[2, 0], table[table["knob"] == "fields"])
         _distribution(panels[2, 1], many)
         entries = [
-            (Line2D([], [], color=COLOURS[colour], marker=marker, linestyle="none"), name)
+            (Line2D([], [], color=COLOURS[colour], marker=marker, linestyle="none"), f"${name}$")
             for name, (colour, marker) in LOOKS.items()
         ]
         entries += [
             (Line2D([], [], color="0.3", marker="o", linestyle="none"), "gradient, or K, along the field"),
             (Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white"), "across it"),
+            (Line2D([], [], color="0.4", linestyle="--", linewidth=1.0), r"$1/\sqrt{n}$ in (e)"),
         ]
         figure.legend(*zip(*entries, strict=True), loc="outside lower center", ncols=4)
         save(figure, stem)
@@ -257,14 +258,8 @@ def _precision(axes: Axes, table: Table) -> None:
         axes.plot(rows["value"], rows["scatter"].filled(np.nan), linewidth=0.8, markersize=4.5, **_look(quantity))
     counts = np.array([table["value"].min(), table["value"].max()])
     axes.plot(counts, 1.0 / np.sqrt(counts), color="0.4", linestyle="--", linewidth=1.0)
-    axes.annotate(
-        r"$1/\sqrt{n}$",
-        (counts[1], 1.0 / np.sqrt(counts[1])),
-        xytext=(-6, 8),
-        textcoords="offset points",
-        ha="right",
-    )
-    axes.set(xscale="log", yscale="log", xlabel="number of fields n", ylabel="scatter of ln of the mean")
+    axes.set(xscale="log", yscale="log", xlim=(0.9 * counts[0], 1.1 * counts[1]), xlabel="number of fields n",
+             ylabel="scatter of ln of the mean")  # fmt: skip
     ticks = sorted(set(table["value"]))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
