@@ -193,7 +193,9 @@ def back_track(
       returns by how much it was not. Needs a tolerance, from which `tolerance_step` finds the step.
 
     The tolerance is the median error of the end point, relative to its distance, after 20/Omega. Errors grow by e
-    every 4.5 gyro-times or so: beyond 50 gyro-times only statistics have a meaning.
+    every 4.5 gyro-times or so in the field of the papers: beyond 50 gyro-times only statistics have a meaning. Where
+    the energy lies at smaller scales they grow faster (in a third of a gyro-time at k r_L = 30 to 300), and the
+    tolerance holds for as many e-folds, not for as many gyro-times.
 
     Parameters
     ----------
