@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, vstack
 from matplotlib.axes import Axes
+from obsfit_models.turbulence.anisotropy import gradient_anisotropy
 from obsfit_models.turbulence.displacement import DisplacementEnsemble
 from obsfit_models.turbulence.ensemble import (
     EnsembleSettings,
@@ -78,17 +79,26 @@ def settings(run: Run, *, full: bool, seed: int, fields: int | None = None) -> E
 def numbers(ensemble: DisplacementEnsemble) -> Table:
     """Return one row for each time: diffusion, dipole and C_l / C_1 for a gradient along the mean field, shares.
 
-    Power is from products of the two sets of directions, errors from field to field.
+    Power is from products of the two sets of directions, errors from field to field. Columns that begin with "fick"
+    start from a sky that has the dipole of diffusion already, the others from isotropy.
     """
     (radius,) = ensemble.gyroradius
     assert ensemble.local_field is not None
     axes = ensemble.local_field[:, 0]
     squares = ensemble.product[:, :, 0, :, ALONG, ALONG].mean(axis=1)
+    # The last slope is the best estimate of the diffusivity, and serves all times.
+    diffusivity = float(np.mean(squares[:, -1] - squares[:, -2]) / (2 * (ensemble.stop[-1] - ensemble.stop[-2])))
+    tensor = np.zeros((3, 3))
+    tensor[ALONG, ALONG] = diffusivity
+    prepared = gradient_anisotropy(ensemble.alm[:, :, 0], np.eye(3)[ALONG], tensor=tensor)
     rows = []
     for index, stop in enumerate(ensemble.stop):
         along = ensemble.alm[:, :, 0, index, ALONG]
         power = pair_power(along, axis=1)
         ratio, ratio_error = power_ratio(power)
+        fick = pair_power(prepared[:, :, index], axis=1)
+        fick_ratio, fick_ratio_error = power_ratio(fick)
+        fick_dipole = field_average(fick[:, 1])
         share, share_error = axial_share(along, axes)
         running = field_average(1.5 * squares[:, index] / stop)
         # The running coefficient still remembers the ballistic start; its slope since the last time does not.
@@ -103,6 +113,9 @@ def numbers(ensemble: DisplacementEnsemble) -> Table:
                 "c_1": dipole.mean, "c_1_error": dipole.error, "c_1_scatter": dipole.log_scatter,
                 **{f"ratio_{ell}": ratio[ell] for ell in range(2, LMAX + 1)},
                 **{f"ratio_{ell}_error": ratio_error[ell] for ell in range(2, LMAX + 1)},
+                "fick_c_1": fick_dipole.mean, "fick_c_1_error": fick_dipole.error,
+                **{f"fick_ratio_{ell}": fick_ratio[ell] for ell in range(2, LMAX + 1)},
+                **{f"fick_ratio_{ell}_error": fick_ratio_error[ell] for ell in range(2, LMAX + 1)},
                 **{f"share_{ell}": share[ell] for ell in range(1, LMAX + 1)},
                 **{f"share_{ell}_error": share_error[ell] for ell in range(1, LMAX + 1)},
             }
@@ -124,6 +137,7 @@ def described(table: Table) -> Table:
         "c_1": "dipole power for a gradient of 1 per gyroradius along the mean field",
         "c_1_scatter": "standard deviation of ln C_1 between fields",
         "ratio_2": "mean C_l over mean C_1",
+        "fick_ratio_2": "the same if the earlier sky has the dipole of diffusion, K_par of the last times",
         "share_1": "share of the power that is symmetric about the local mean field; 1 / (2 l + 1) for none",
     }
     for name, text in words.items():
