@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
-from obsfit.execute.processes import THREADS
 from obsfit.provenance import verify_sums
 
 PURPOSE: Mapping[str, str] = MappingProxyType(
@@ -30,6 +29,11 @@ PURPOSE: Mapping[str, str] = MappingProxyType(
 )
 """What each optional set of packages is for."""
 
+# Not from obsfit.execute, which imports numba: that raises where NUMBA_NUM_THREADS is 0.
+THREAD_VARIABLES = (
+    "DUCC0_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
 SET_PATH = "Correct or unset it."
 
 
@@ -164,7 +168,7 @@ def _threads(environment: Mapping[str, str]) -> Iterator[Check]:
         usable = os.cpu_count() or 1
     yield Check("processors", True, f"{usable} of {os.cpu_count()} may be used")
     refused = set()
-    for name in ("DUCC0_NUM_THREADS", *THREADS):
+    for name in THREAD_VARIABLES:
         text = environment.get(name, "")
         if text and not (text.isdecimal() and int(text) > 0):
             refused.add(name)
@@ -173,10 +177,11 @@ def _threads(environment: Mapping[str, str]) -> Iterator[Check]:
         ("healpy", ("OMP_NUM_THREADS",)),
         ("ducc0", ("DUCC0_NUM_THREADS", "OMP_NUM_THREADS")),
     ):
-        name = next((name for name in names if environment.get(name)), None)
-        if name not in refused:
-            found = f"all processors ({names[0]} is not set)" if name is None else f"up to {environment[name]} ({name})"
-            yield Check(f"{library} threads", True, found)
+        setting = next((name for name in names if environment.get(name)), "")
+        if not setting:
+            yield Check(f"{library} threads", True, f"all processors ({names[0]} is not set)")
+        elif setting not in refused:
+            yield Check(f"{library} threads", True, f"up to {environment[setting]} ({setting})")
     # Without numba, or where it would refuse the setting, the reason has been given.
     if "NUMBA_NUM_THREADS" not in refused and find_spec("numba") is not None:
         numba = importlib.import_module("numba")
@@ -223,9 +228,12 @@ def _kernel_cache(environment: Mapping[str, str]) -> Check:
 
 
 def _user_cache() -> Iterator[Path]:
-    if find_spec("numba") is not None:
+    try:
         appdirs = importlib.import_module("numba.misc.appdirs")
-        yield Path(appdirs.user_cache_dir("numba", False))
+    except (ImportError, ValueError):
+        # Absent, or refusing NUMBA_NUM_THREADS: either has been reported.
+        return
+    yield Path(appdirs.user_cache_dir("numba", False))
 
 
 def _figures() -> Check:

@@ -1,7 +1,10 @@
 """What obsfit doctor says of an installation: each fault put in on purpose, in folders and variables of the test."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 import obsfit.cli
 from obsfit import installation
+from obsfit.execute.processes import THREADS
 from obsfit.installation import check_installation
 from obsfit.provenance import sha256
 
@@ -95,6 +99,19 @@ def test_a_number_of_threads_that_is_none_is_wrong(tmp_path, name, value):
     found = checks(tmp_path, **{name: value})
     assert wrong(found) == [name]
     assert repr(value) in found[name].found
+
+
+def test_a_setting_with_which_numba_cannot_be_imported_is_reported(tmp_path):
+    """In a process of its own: numba reads the variable when it is imported, and raises at 0."""
+    command = [sys.executable, "-c", "import obsfit.cli; obsfit.cli.main(['doctor', '--results', '.'])"]
+    environment = os.environ | {"NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (4, "")
+    assert "  NUMBA_NUM_THREADS: '0', expected a whole number from 1" in done.stdout
+
+
+def test_the_same_variables_are_looked_at_that_worker_processes_set():
+    assert set(installation.THREAD_VARIABLES) == {"DUCC0_NUM_THREADS", *THREADS}
 
 
 def test_threads_are_those_that_the_variables_set(tmp_path):
