@@ -347,11 +347,11 @@ def leapfrog(
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def anchor_waves(position: Floats, wave: Floats, phase: Floats, anchored: Singles) -> None:
-    """Set the phases of all modes, less whole turns, at the positions of a block: (n, LANES) in single precision."""
+def anchor_waves(position: Floats, wave: Floats, phase: Floats, first: int, last: int, anchored: Singles) -> None:
+    """Set the phases of modes, less whole turns, at the positions of a block: (n, LANES) in single precision."""
     prefer_wide_vectors()
     x, y, z = position[0], position[1], position[2]
-    for m in range(phase.size):
+    for m in range(first, last):
         kx, ky, kz, shift, row = wave[0, m], wave[1, m], wave[2, m], phase[m], anchored[m]
         for i in range(LANES):
             turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
@@ -360,13 +360,13 @@ def anchor_waves(position: Floats, wave: Floats, phase: Floats, anchored: Single
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
 def add_anchored_waves(
-    away: Singles, wave: Singles, amplitude: Singles, anchored: Singles, field: Singles
+    away: Singles, wave: Singles, amplitude: Singles, anchored: Singles, first: int, last: int, field: Singles
 ) -> None:
     """Add modes in single precision to the field (3, LANES), `away` (3, LANES) from where they are anchored."""
     prefer_wide_vectors()
     x, y, z = away[0], away[1], away[2]
     bx, by, bz = field[0], field[1], field[2]
-    for m in range(anchored.shape[0]):
+    for m in range(first, last):
         kx, ky, kz, row = wave[0, m], wave[1, m], wave[2, m], anchored[m]
         ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
         for i in range(LANES):
@@ -378,6 +378,40 @@ def add_anchored_waves(
             bx[i] += ax * cosine
             by[i] += ay * cosine
             bz[i] += az * cosine
+
+
+@numba.njit(cache=True, error_model="numpy")
+def add_waves_singly(
+    position: Floats,
+    waves: Waves,
+    singles: tuple[Singles, Singles],
+    first: int,
+    last: int,
+    since: int,
+    home: Floats,
+    anchored: Singles,
+    scratch: Singles,
+    field: Floats,
+) -> None:
+    """Add modes first ... last - 1 at the positions of a block, with sums in single precision.
+
+    Phases are kept at an anchor `home` (3, LANES) in double precision, less whole turns; only what the way from there
+    adds is in single precision. The anchor is set again at every `ANCHORED`-th call, as `since` counts them, so that
+    rounding does not grow with the distance. `singles` are wave vectors and amplitudes in single precision, `scratch`
+    (2, 3, LANES) is overwritten.
+    """
+    if since % ANCHORED == 0:
+        home[:] = position
+        anchor_waves(home, waves[0], waves[2], first, last, anchored)
+    away, sums = scratch[0], scratch[1]
+    for axis in range(3):
+        for i in range(LANES):
+            away[axis, i] = np.float32(position[axis, i] - home[axis, i])
+            sums[axis, i] = np.float32(0.0)
+    add_anchored_waves(away, singles[0], singles[1], anchored, first, last, sums)
+    for axis in range(3):
+        for i in range(LANES):
+            field[axis, i] += sums[axis, i]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -393,16 +427,12 @@ def anchored_leapfrog(
     positions: Floats,
     directions: Floats,
 ) -> None:
-    """Follow particles as `leapfrog` does, with sums of waves in single precision.
-
-    Phases are kept at an anchor in double precision, less whole turns; only what the way from there adds is in single
-    precision. The anchor is set again every `ANCHORED` sums, so that rounding does not grow with the distance.
-    """
+    """Follow particles as `leapfrog` does, with sums of waves in single precision (`add_waves_singly`)."""
     wave, amplitude, phase = waves
     values, shape, start, origin, spacing, periodic, cubic = grids
-    wave_single, amplitude_single = wave.astype(np.float32), amplitude.astype(np.float32)
+    singles = (wave.astype(np.float32), amplitude.astype(np.float32))
     anchored = np.empty((phase.size, LANES), dtype=np.float32)
-    away, sums = np.empty((3, LANES), dtype=np.float32), np.empty((3, LANES), dtype=np.float32)
+    scratch = np.empty((2, 3, LANES), dtype=np.float32)
     n = position.shape[1]
     work = blocks(4)
     r, b, u, home = work[0], work[1], work[2], work[3]
@@ -419,18 +449,11 @@ def anchored_leapfrog(
             if counts[out] > 0:
                 drift(r, u, 0.5 * step)
             for count in range(counts[out]):
-                if since % ANCHORED == 0:
-                    home[:] = r
-                    anchor_waves(home, wave, phase, anchored)
+                for axis in range(3):
+                    for i in range(LANES):
+                        b[axis, i] = uniform[axis]
+                add_waves_singly(r, waves, singles, 0, phase.size, since, home, anchored, scratch, b)
                 since += 1
-                for axis in range(3):
-                    for i in range(LANES):
-                        away[axis, i] = np.float32(r[axis, i] - home[axis, i])
-                        sums[axis, i] = np.float32(0.0)
-                add_anchored_waves(away, wave_single, amplitude_single, anchored, sums)
-                for axis in range(3):
-                    for i in range(LANES):
-                        b[axis, i] = uniform[axis] + sums[axis, i]
                 if start.size:
                     add_grids(r, values, shape, start, origin, spacing, periodic, cubic, b)
                 rotate(u, b, charge * step)
@@ -577,6 +600,7 @@ def adams(
     waves: Waves,
     grids: Grids,
     exact: bool,
+    single: bool,
     after: Ints,
     dense: Floats,
     positions: Floats,
@@ -593,6 +617,7 @@ def adams(
     Waves edges[band] ... edges[band + 1] - 1 are summed every periods[band] steps; in between their field is
     extrapolated in time through the last sums, `forecast` (n_band - 1, longest period, points), newest first, by how
     many steps have passed. Until there are enough sums, all are summed at every step. The last band is of period 1.
+    Sums are those of `add_waves`, or with `single` those of `add_waves_singly`, one anchor for each band.
     The first order - 1 steps are `substeps` compositions of leapfrogs each, as in `compose`. The widths of `predict`
     and `forecast` are multiples of four, with zeros at the end.
 
@@ -618,6 +643,10 @@ def adams(
     history = flat[8 * size : (8 + rows) * size].reshape((rows, size))
     sums = flat[(8 + rows) * size :].reshape((slow, points, size))
     shaped = work[8 + rows :]
+    singles = (wave.astype(np.float32), amplitude.astype(np.float32))
+    anchored = np.empty((phase.size if single else 0, LANES), dtype=np.float32)
+    scratch, homes = np.empty((2, 3, LANES), dtype=np.float32), blocks(slow + 1)
+    summed = np.zeros(slow + 1, dtype=np.int64)
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         flat[:] = 0.0
@@ -627,6 +656,7 @@ def adams(
                 r[axis, i] = position[axis, source]
                 u[axis, i] = direction[axis, source]
         out, count = 0, 0
+        summed[:] = 0
         while out < after.size:
             starting = count < order
             if starting:
@@ -648,21 +678,28 @@ def adams(
             for axis in range(3):
                 for i in range(LANES):
                     b[axis, i] = uniform[axis]
-            for band in range(slow):
+            for band in range(slow + 1):
+                fast = band == slow
                 since = count % periods[band]
                 latest = (count // periods[band]) % points
-                if since == 0:
-                    combine(0.0, all_b, 0.0, all_b, sums[band, latest])
-                    add_waves(
-                        ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact,
-                        shaped[band * points + latest],
-                    )  # fmt: skip
-                    combine(1.0, all_b, 1.0, sums[band, latest], all_b)
-                elif count < (points - 1) * periods[band]:
-                    add_waves(ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact, b)
-                else:
+                known = since > 0 and count >= (points - 1) * periods[band]
+                if known:
                     add_past(1.0, all_b, 0.0, all_b, forecast[band, since], sums[band], latest, all_b)
-            add_waves(ahead, wave, amplitude, phase, edges[slow], edges[slow + 1], exact, b)
+                    continue
+                kept = since == 0 and not fast
+                if kept:
+                    combine(0.0, all_b, 0.0, all_b, sums[band, latest])
+                target = shaped[band * points + latest] if kept else b
+                if single:
+                    add_waves_singly(
+                        ahead, waves, singles, edges[band], edges[band + 1], summed[band], homes[band], anchored,
+                        scratch, target,
+                    )  # fmt: skip
+                    summed[band] += 1
+                else:
+                    add_waves(ahead, wave, amplitude, phase, edges[band], edges[band + 1], exact, target)
+                if kept:
+                    combine(1.0, all_b, 1.0, sums[band, latest], all_b)
             if starting:
                 # No correction: the state is that of the compositions.
                 correct(state, charge, 0.0, 0.0)

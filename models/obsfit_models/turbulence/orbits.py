@@ -37,15 +37,17 @@ class _Plan:
     points: int
     # Fourth-order compositions in each of the first steps.
     substeps: int
+    # Precision of the sums: cosines to 2e-16, or in single precision.
     exact: bool
+    single: bool
 
 
 # Measured in the field of the papers (100 waves, r_L = 0.1 lambda_c): medians at Omega T = 5 and 20. Extrapolated
 # bands cost more accuracy than they save time where the tolerance is small.
 _PLANS = {
-    1e-3: _Plan(4, 40.0, 0.1, (3, 6), (0.1, 0.016), 5, 1, False),
-    1e-6: _Plan(7, 100.0, 0.05, (2,), (0.03,), 5, 1, True),
-    1e-9: _Plan(10, 160.0, 0.03, (), (), 4, 6, True),
+    1e-3: _Plan(4, 40.0, 0.1, (3, 6), (0.1, 0.016), 5, 1, False, True),
+    1e-6: _Plan(7, 100.0, 0.05, (2,), (0.03,), 5, 1, True, False),
+    1e-9: _Plan(10, 160.0, 0.03, (), (), 4, 6, True, False),
 }
 # `_rate` in that field, at these orders.
 _RATE_OF_PAPERS = {4: 11.21, 7: 19.91, 10: 26.30}
@@ -189,7 +191,7 @@ def back_track(
     - ``"yoshida"``: three such leapfrogs in a step, fourth order (Yoshida 1990), with the same virtues, for Liouville's
       theorem to a few digits. Needs a step.
     - ``"multirate"``: a multistep scheme (Adams) for single orbits to a tolerance, the cheapest way to those; slow
-      waves are summed less often than fast ones. Not reversible; makes :math:`\hat p` a unit vector in each step and
+      waves are summed less often than fast ones, and in single precision for a tolerance of 1e-3. Not reversible; makes :math:`\hat p` a unit vector in each step and
       returns by how much it was not. Needs a tolerance, from which `tolerance_step` finds the step.
 
     The tolerance is the median error of the end point, relative to its distance, after 20/Omega. Errors grow by e
@@ -371,8 +373,8 @@ def _track(
         plan, longest = _plan(field, gyroradius, tolerance)
         prepared = _multirate(plan, longest if step is None else step, stops, arrays[1][0])
         arguments: tuple[Any, ...] = (
-            place, direction, charge, *prepared[:-2], *arrays, plan.exact, *prepared[-2:], positions, directions,
-            drift,
+            place, direction, charge, *prepared[:-2], *arrays, plan.exact, plan.single, *prepared[-2:], positions,
+            directions, drift,
         )  # fmt: skip
         kernels.adams(*arguments)
     else:
