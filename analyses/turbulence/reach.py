@@ -26,8 +26,8 @@ from obsfit.plot.style import COLOURS, LINE_STYLES, MARKERS, new_figure, save, s
 
 KEY = "turbulence-reach"
 TITLE = "Skies of isotropic turbulence from gyroradii of 0.1 down to 1e-4 of its scale"
-PAPER = "Own results"
-FIGURE = ""
+PAPER = "Turbulence"
+FIGURE = "Reach"
 
 LMAX = 12
 # Mean free paths of back-tracking; K_par is at its plateau at 8, see docs/turbulence-reach.md.
