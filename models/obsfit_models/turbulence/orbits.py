@@ -192,7 +192,8 @@ def back_track(
       theorem to a few digits. Needs a step.
     - ``"multirate"``: a multistep scheme (Adams) for single orbits to a tolerance, the cheapest way to those; slow
       waves are summed less often than fast ones, and in single precision for a tolerance of 1e-3. Not reversible;
-      makes :math:`\hat p` a unit vector in each step and returns by how much it was not. Needs a tolerance, from which `tolerance_step` finds the step.
+      makes :math:`\hat p` a unit vector in each step and returns by how much it was not. Needs a tolerance, from
+      which `tolerance_step` finds the step.
 
     The tolerance is the median error of the end point, relative to its distance, after 20/Omega. Errors grow by e
     every 4.5 gyro-times or so in the field of the papers: beyond 50 gyro-times only statistics have a meaning. Where
