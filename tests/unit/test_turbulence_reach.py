@@ -1,5 +1,6 @@
 """The analysis of the reach: its numbers from a small ensemble, by another route."""
 
+import re
 from pathlib import Path
 
 import healpy as hp
@@ -63,6 +64,33 @@ def test_published_table_is_complete():
     assert len(table) == len(rows) * len(reach.PATHS)
     assert np.all(rows["ratio_2_error"] > 0)
     assert np.all(rows["directions"] == 3072)
+
+
+def test_page_says_what_the_table_says():
+    """Each number with its error on the page of the reach, to the digits printed."""
+    from astropy.table import Table
+
+    page = (reach.PUBLISHED.parents[2] / "docs" / "turbulence-reach.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"<!-- (\w) -->\n(.*?)\n<!-- end -->", page, re.DOTALL))
+    table = Table.read(reach.PUBLISHED, format="ascii.ecsv")
+    rows = reach.last_times(table)
+    columns = {
+        "A": ["mean_free_path", None, *(f"ratio_{ell}" for ell in (2, 3, 5, 8, 12))],
+        "B": [f"share_{ell}" for ell in (1, 2, 3, 4, 5, 6, 8, 12)],
+    }
+    for block, names in columns.items():
+        lines = [line for line in blocks[block].splitlines() if line.startswith("| 0")]
+        assert len(lines) == len(rows)
+        for line, row in zip(lines, rows, strict=True):
+            cells = [cell for cell in line.split("|") if "±" in cell]
+            assert len(cells) == len(names)
+            for name, cell in zip(names, cells, strict=True):
+                if name is None:
+                    continue
+                value, error = (float(part) for part in cell.split("±"))
+                last = 10.0 ** -len(cell.split("±")[0].strip().partition(".")[2])
+                assert value == pytest.approx(row[name], abs=0.501 * last + 1e-3 * abs(value))
+                assert error == pytest.approx(row[f"{name}_error"], abs=0.501 * last + 1e-3 * abs(error))
 
 
 def test_configuration_for_a_cluster_is_sound():
