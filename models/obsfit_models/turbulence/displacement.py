@@ -224,13 +224,14 @@ def displacement_sums(
     *,
     gyroradius: ArrayLike,
     lmax: int,
-    step: float | None,
+    step: float | None = None,
+    tolerance: float | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return what a set of directions, or a part of it, adds to a displacement sky.
 
     Parameters
     ----------
-    field, times, gyroradius, lmax, step
+    field, times, gyroradius, lmax, step, tolerance
         As in `displacement_sky`.
     arrival : ndarray, shape (3, n)
         Directions of arrival.
@@ -244,7 +245,7 @@ def displacement_sums(
     """
     sums, product = [], []
     for radius in np.array(gyroradius, dtype=np.float64, ndmin=1):
-        orbits = back_track(field, arrival, times, gyroradius=float(radius), step=step)
+        orbits = back_track(field, arrival, times, gyroradius=float(radius), step=step, tolerance=tolerance)
         maps = np.concatenate([orbits.position, orbits.momentum], axis=1)
         sums.append(harmonic_sums(arrival, maps, lmax))
         product.append(np.einsum("tin,tjn->tij", maps, maps))
@@ -259,6 +260,7 @@ def displacement_sky(
     nside: int,
     lmax: int,
     step: float | None = None,
+    tolerance: float | None = None,
     sets: int = 1,
     rng: np.random.Generator | None = None,
 ) -> DisplacementSky:
@@ -277,6 +279,8 @@ def displacement_sky(
         Largest multipole kept.
     step : float, optional
         As in `orbits.back_track`.
+    tolerance : float, optional
+        In place of a step: orbits right to this, by the multi-rate scheme of `orbits.back_track`.
     sets : int
         Number of sets of directions; cross-spectra of two sets have no shot noise.
     rng : numpy.random.Generator, optional
@@ -292,7 +296,9 @@ def displacement_sky(
     radii, stops = (np.array(values, dtype=np.float64, ndmin=1) for values in (gyroradius, times))
     alm, product = [], []
     for arrival in _direction_sets(nside, sets, rng):
-        sums, products = displacement_sums(field, arrival, stops, gyroradius=radii, lmax=lmax, step=step)
+        sums, products = displacement_sums(
+            field, arrival, stops, gyroradius=radii, lmax=lmax, step=step, tolerance=tolerance
+        )
         alm.append(fitted_alm(sums, gram_matrix(arrival, lmax)))
         product.append(products / arrival.shape[1])
     return DisplacementSky(
