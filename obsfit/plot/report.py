@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,9 +30,41 @@ STATUS_MEANING: Mapping[str, str] = MappingProxyType(
         "failed": "its program stopped with an error",
     }
 )
+OWN = "Own results"
 ENTRY_FILE = "entry.json"
 FORMAT = "obsfit-figure-entry"
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose figures the page accounts for.
+
+    Attributes
+    ----------
+    reference : str
+        Authors and year.
+    arxiv : str
+        Its number there; empty if it has none.
+    figures : int
+        How many figures it has.
+    """
+
+    reference: str
+    arxiv: str
+    figures: int
+
+
+PAPERS: Mapping[str, Paper] = MappingProxyType(
+    {
+        "A14": Paper("Ahlers (2014)", "1310.5712", 1),
+        "ASTRA": Paper("Ahlers and Mertsch (2015), proceedings", "", 2),
+        "AM15": Paper("Ahlers and Mertsch (2015)", "1506.05488", 2),
+        "AM17": Paper("Ahlers and Mertsch (2017)", "1612.01873", 16),
+        "GS": Paper("Giacinti and Sigl (2012)", "1111.2536", 3),
+    }
+)
+"""Papers in the order of the page; entries of any other are own results."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +203,11 @@ class FigureEntry:
         return str(Path(self.image).with_suffix(".svg")) if self.image else ""
 
     @property
+    def compared(self) -> int:
+        """Number of comparisons with both numbers and a tolerance."""
+        return sum(comparison.agrees is not None for comparison in self.comparisons)
+
+    @property
     def disagreements(self) -> int:
         """Number of comparisons outside their tolerance."""
         return sum(comparison.agrees is False for comparison in self.comparisons)
@@ -304,8 +342,95 @@ def load_entry(directory: str | Path) -> tuple[FigureEntry, dict[str, Any]]:
     return entry, fingerprint
 
 
+@dataclass(frozen=True)
+class Group:
+    """What the page shows of one paper, or of all own results.
+
+    Attributes
+    ----------
+    name, reference, arxiv : str
+        Key of the paper and what is known of it; empty for own results.
+    entries : tuple of FigureEntry
+        Its figures that are shown.
+    elsewhere : tuple of (int, FigureEntry)
+        Numbers of its figures that an entry of another paper stands for.
+    """
+
+    name: str
+    reference: str
+    arxiv: str
+    entries: tuple[FigureEntry, ...]
+    elsewhere: tuple[tuple[int, FigureEntry], ...]
+
+    @property
+    def anchor(self) -> str:
+        """Identifier of its section."""
+        return "of-" + re.sub(r"[^a-z0-9]+", "-", self.name.lower())
+
+
+def figures_named(text: str) -> tuple[tuple[str, int], ...]:
+    """Return all figures of papers that a text names.
+
+    Examples
+    --------
+    >>> figures_named("AM15, Fig. 1 (the same as ASTRA, Fig. 2, and AM17, Fig. 14)")
+    (('AM15', 1), ('ASTRA', 2), ('AM17', 14))
+    """
+    found = re.findall(r"(\w+), Fig(?:ure|\.) ?(\d+)", text)
+    return tuple((paper, int(number)) for paper, number in found)
+
+
+def _groups(entries: Sequence[FigureEntry]) -> list[Group]:
+    groups = []
+    for name, paper in PAPERS.items():
+        own = tuple(entry for entry in entries if entry.paper == name)
+        elsewhere = tuple(
+            (number, entry)
+            for entry in entries
+            for other, number in figures_named(f"{entry.paper}, {entry.figure}")
+            if other == name != entry.paper
+        )
+        groups.append(Group(name, paper.reference, paper.arxiv, own, elsewhere))
+    groups.append(Group(OWN, "", "", tuple(entry for entry in entries if entry.paper not in PAPERS), ()))
+    return [group for group in groups if group.entries or group.elsewhere]
+
+
+def _account(
+    entries: Sequence[FigureEntry], missing: Mapping[str, str]
+) -> list[tuple[str, int, list[FigureEntry], list[str]]]:
+    """Return paper, number, entries that stand for it and keys of those not made yet, for each figure of a paper."""
+    made = [(entry, figures_named(f"{entry.paper}, {entry.figure}")) for entry in entries]
+    planned = [(key, figures_named(text)) for key, text in missing.items()]
+    return [
+        (
+            name,
+            number,
+            [entry for entry, figures in made if (name, number) in figures],
+            [key for key, figures in planned if (name, number) in figures],
+        )
+        for name, paper in PAPERS.items()
+        for number in range(1, paper.figures + 1)
+    ]
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of a PNG file in pixels; None if there is none."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(24)
+    except OSError:
+        return None
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        return None
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
 def write_report(
-    entries: Sequence[FigureEntry], directory: str | Path, *, title: str, missing: Sequence[str] = ()
+    entries: Sequence[FigureEntry],
+    directory: str | Path,
+    *,
+    title: str,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the static page ``index.html`` into `directory` and return its path.
 
@@ -319,8 +444,8 @@ def write_report(
         The results folder.
     title : str
         Heading of the page.
-    missing : sequence of str
-        Keys of figures that have not been made yet; the page names them.
+    missing : mapping of str to str
+        Figures that have not been made yet: key to paper and figure, such as "AM17, Fig. 6".
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -334,12 +459,11 @@ def write_report(
     environment.filters["number"] = format_number
     environment.filters["seconds"] = format_seconds
     compared = [c for entry in entries for c in entry.comparisons if c.agrees is not None]
-    papers: dict[str, list[FigureEntry]] = {}
-    for entry in entries:
-        papers.setdefault(entry.paper, []).append(entry)
     text = environment.get_template("report.html.jinja").render(
         title=title,
-        papers=papers,
+        groups=_groups(entries),
+        account=_account(entries, missing),
+        sizes={entry.key: image_size(directory / entry.key / entry.image) for entry in entries if entry.image},
         counts={status: sum(entry.status == status for entry in entries) for status in STATUSES},
         meaning=STATUS_MEANING,
         total=len(entries),
@@ -348,6 +472,7 @@ def write_report(
         runtime=sum(entry.runtime_s for entry in entries),
         versions={name: number for name, number in versions().items() if number},
         missing=list(missing),
+        own=OWN,
     )
     path = directory / "index.html"
     partial = path.with_name(path.name + ".partial")

@@ -239,7 +239,11 @@ def run(
             entries[analysis.key] = _make(analysis, results, seed, full, environment)
     finally:
         shown = [entries[analysis.key] for analysis in analyses if analysis.key in entries]
-        missing = [analysis.key for analysis in analyses if analysis.key not in entries]
+        missing = {
+            analysis.key: f"{analysis.paper}, {analysis.figure}"
+            for analysis in analyses
+            if analysis.key not in entries
+        }
         write_report(shown, results, title=PAGE_TITLE, missing=missing)
     return tuple(shown)
 

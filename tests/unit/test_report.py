@@ -11,15 +11,19 @@ import pytest
 from astropy.table import Table
 
 from obsfit.errors import ConfigurationError, DataFormatError
+from obsfit.plot import runner
 from obsfit.plot.products import FORMAT as TABLE_FORMAT
 from obsfit.plot.products import write_table
 from obsfit.plot.report import (
+    PAPERS,
     STATUSES,
     Comparison,
     DataSource,
     FigureEntry,
     compare,
+    figures_named,
     format_number,
+    image_size,
     load_entry,
     read_expected,
     store_entry,
@@ -109,7 +113,8 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path):
 def test_every_image_has_its_alt_text_and_leads_to_the_files(tmp_path):
     made = page(tmp_path, [entry()])
     assert [(image["src"], image["alt"]) for image in made.all("img")] == [
-        ("am17-figure6/figure.png", "Two panels: the phase jumps at 200 TeV.")
+        ("am17-figure6/figure.png", "Small view of Figure 6"),
+        ("am17-figure6/figure.png", "Two panels: the phase jumps at 200 TeV."),
     ]
     links = {attributes["href"] for attributes in made.all("a")}
     assert links >= {"am17-figure6/figure.png", "am17-figure6/figure.svg", "am17-figure6/figure.ecsv"}
@@ -128,11 +133,13 @@ def test_text_is_escaped_everywhere(tmp_path):
         comparisons=(Comparison(evil, 1.0, 2.0, evil, evil, 1.0, evil),),
         data=(DataSource(evil, evil),),
     )
-    made = page(tmp_path, [marked, entry("bad", status="failed", image="", table="", error=evil)], missing=[evil])
+    made = page(
+        tmp_path, [marked, entry("bad", status="failed", image="", table="", error=evil)], missing={evil: evil}
+    )
     assert made.all("script") == []
     # caption, deviation, ... arrive as they were written
     assert made.text.count('alert("x")</script>&amp;') >= 10
-    assert made.all("img")[0]["alt"] == evil
+    assert [image["alt"] for image in made.all("img")] == [f"Small view of {evil}", evil]
 
 
 def test_statuses_and_agreements_are_counted(tmp_path):
@@ -151,7 +158,9 @@ def test_a_failed_figure_is_shown_with_its_error_and_the_others_stay(tmp_path):
     made = page(tmp_path, [entry(), failed])
     assert "1 failed" in made.text
     assert "ValueError: no such <row>" in made.text
-    assert len(made.all("img")) == 1
+    # In the overview and in its section.
+    assert len(made.all("img")) == 2
+    assert "no picture" in made.text
 
 
 def test_comparison_table_has_every_row(tmp_path):
@@ -162,11 +171,133 @@ def test_comparison_table_has_every_row(tmp_path):
 
 
 def test_missing_figures_are_named(tmp_path):
-    assert "Not made yet: gs-figure1." in page(tmp_path, [entry()], missing=["gs-figure1"]).text
+    assert "Not made yet: gs-figure1." in page(tmp_path, [entry()], missing={"gs-figure1": "GS, Fig. 1"}).text
 
 
 def test_an_empty_page_is_a_page(tmp_path):
     assert "0 figures" in page(tmp_path, []).text
+
+
+def gallery():
+    """Entries of several papers, out of order, one of which stands for three figures."""
+    shared = "Fig. 1 (the same as ASTRA, Fig. 2, and AM17, Fig. 14)"
+    return [
+        entry("gs-figure2", paper="GS", figure="Fig. 2", title="Spheres", status="mock equivalent"),
+        entry("mine", paper="Own fits", figure="", title="A fit", status="own result"),
+        entry("am15-figure1", paper="AM15", figure=shared, title="Power against time", status="mock equivalent"),
+        entry("am17-figure15-data", figure="Fig. 15, data", title="Spectra", status="needs file"),
+        entry("a14-figure1", paper="A14", figure="Fig. 1", title="Cascade", status="failed", image="", error="no"),
+    ]
+
+
+def test_the_overview_goes_by_paper_and_leads_to_every_figure(tmp_path):
+    made = page(tmp_path, gallery())
+    headings = [attributes["id"] for attributes in made.all("h2") if "id" in attributes]
+    assert headings == ["overview-title", "of-a14", "of-am15", "of-am17", "of-gs", "of-own-results"]
+    articles = [attributes["id"] for attributes in made.all("article")]
+    assert articles == ["a14-figure1", "am15-figure1", "am17-figure15-data", "gs-figure2", "mine"]
+    links = [attributes["href"] for attributes in made.all("a")]
+    for key in articles:
+        assert links.count(f"#{key}") >= 1
+    overview = made.text[: made.text.index("what has become of each")]
+    for words in (
+        "Fig. 2: Spheres mock equivalent",
+        "A fit own result",
+        "Cascade failed",
+        "Own results",
+        "no picture",
+    ):
+        assert words in overview
+    assert "numbers that agree: 1 of 2" in overview
+    assert "arXiv:1612.01873" in overview
+
+
+def test_a_figure_that_stands_for_several_is_named_under_each(tmp_path):
+    made = page(tmp_path, gallery())
+    overview = made.text[: made.text.index("what has become of each")]
+    for number in (2, 14):
+        assert f"Fig. {number} is AM15, Fig. 1: Power against time mock equivalent" in overview
+    # ASTRA has no entry of its own here, and is a heading all the same.
+    assert "ASTRA Ahlers and Mertsch (2015), proceedings" in overview
+    assert "of-astra" not in {attributes.get("id") for _, attributes in made.elements}
+
+
+def test_every_figure_of_the_papers_is_accounted_for(tmp_path):
+    made = page(tmp_path, gallery(), missing={"am17-figure7": "AM17, Fig. 7", "am17-figure7-mock": "AM17, Fig. 7"})
+    cells = made.text.partition("what has become of each")[2].partition("AM17, Fig. 16")[0]
+    for paper, described in PAPERS.items():
+        for number in range(1, described.figures + 1):
+            assert made.text.count(f" {paper}, Fig. {number} ") >= 1, (paper, number)
+    assert made.text.count("absent: no program here draws it") == 24 - 6 - 1
+    for words in (
+        "A14, Fig. 1 failed Cascade", "ASTRA, Fig. 1 absent", "ASTRA, Fig. 2 mock equivalent Power against time",
+        "AM17, Fig. 7 not made yet: obsfit reproduce --only am17-figure7 not made yet",
+        "AM17, Fig. 15 needs file Spectra",
+    ):  # fmt: skip
+        assert words in cells
+    assert "The 24 figures of the papers, and what has become of each (6 on this page)" in made.text
+
+
+@pytest.mark.parametrize(
+    ("text", "figures"),
+    [
+        ("AM17, Fig. 6", (("AM17", 6),)),
+        ("AM17, Fig. 15, data", (("AM17", 15),)),
+        ("AM15, Fig. 2 (the same as AM17, Fig. 15)", (("AM15", 2), ("AM17", 15))),
+        ("AM17, Figure 12", (("AM17", 12),)),
+        ("Own fits, ", ()),
+        ("Turbulence, Convergence", ()),
+    ],
+)
+def test_figures_are_read_from_their_names(text, figures):
+    assert figures_named(text) == figures
+
+
+def test_the_analyses_of_the_checkout_draw_every_figure_of_the_papers():
+    """All 24, and none that a paper does not have."""
+    analyses = runner.discover(runner.find_analyses())
+    named = {figure for analysis in analyses for figure in figures_named(f"{analysis.paper}, {analysis.figure}")}
+    assert named == {(name, number) for name, paper in PAPERS.items() for number in range(1, paper.figures + 1)}
+    assert len(named) == 24
+
+
+def test_no_link_is_broken_and_pictures_have_their_size(tmp_path):
+    """Every link leads to a file that exists or to a place on the page."""
+    made_of = gallery()
+    for one in made_of:
+        if one.image:
+            with styled():
+                figure = new_figure(4.0, 3.0)
+                figure.subplots()
+                save(figure, tmp_path / one.key / "figure")
+        if one.table:
+            (tmp_path / one.key).mkdir(exist_ok=True)
+            (tmp_path / one.key / one.table).touch()
+    made = page(tmp_path, made_of)
+    ids = {attributes["id"] for _, attributes in made.elements if "id" in attributes}
+    links = [attributes["href"] for attributes in made.all("a")] + [image["src"] for image in made.all("img")]
+    assert len(links) > 30
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in ids, link
+        else:
+            assert (tmp_path / link).is_file(), link
+    # 4 by 3 inches at 150 dots per inch
+    assert {(image["width"], image["height"]) for image in made.all("img")} == {("600", "450")}
+
+
+def test_labels_refer_to_elements_that_exist(tmp_path):
+    made = page(tmp_path, gallery())
+    ids = {attributes["id"] for _, attributes in made.elements if "id" in attributes}
+    labels = [attributes["aria-labelledby"] for _, attributes in made.elements if "aria-labelledby" in attributes]
+    assert len(labels) == 11
+    assert set(labels) <= ids
+
+
+def test_the_size_of_what_is_no_png_is_unknown(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"GIF89a" + bytes(30))
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n")
+    assert [image_size(tmp_path / name) for name in ("a.png", "b.png", "c.png")] == [None] * 3
 
 
 @pytest.mark.parametrize(
