@@ -9,7 +9,7 @@ import healpy as hp
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from obsfit_models.turbulence.field import MagneticField, PlaneWaves
+from obsfit_models.turbulence.field import MagneticField
 from obsfit_models.turbulence.orbits import back_track
 from obsfit_models.turbulence.plane_waves import isotropic_waves
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
@@ -98,11 +98,7 @@ def field(rng: np.random.Generator) -> MagneticField:
 
 def felt(whole: MagneticField, gyroradius: float) -> MagneticField:
     """Return the mean field and the waves with k r_L up to 10: the same field for all rigidities but for that."""
-    waves = whole.waves
-    assert waves is not None
-    keep = np.linalg.norm(waves.wavevector, axis=0) * gyroradius <= WAVENUMBER * (1.0 + 1e-9)
-    part = PlaneWaves(waves.wavevector[:, keep], waves.amplitude[:, keep], waves.phase[keep])
-    return MagneticField(uniform=whole.uniform, waves=part)
+    return whole.up_to(WAVENUMBER / gyroradius)
 
 
 def time_of(gyroradius: float) -> float:

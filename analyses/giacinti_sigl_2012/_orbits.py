@@ -16,12 +16,12 @@ from typing import Any
 import astropy.units as u
 import healpy as hp
 import numpy as np
-from astropy.constants import c
 from numpy.typing import NDArray
-from obsfit_models.turbulence.field import MagneticField, PlaneWaves
+from obsfit_models.turbulence.field import MagneticField
 from obsfit_models.turbulence.orbits import cross_spheres
 from obsfit_models.turbulence.plane_waves import isotropic_waves
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
+from obsfit_models.turbulence.units import gyroradius
 
 from obsfit.execute import run_tasks
 from obsfit.plot.runner import Context, generator
@@ -84,7 +84,7 @@ def size(context: Context) -> Size:
 
 def gyroradius_pc(rigidity_pv: float) -> float:
     """Return the gyroradius in the root mean square of the field, Eq. (1) of GS, in pc."""
-    return float((rigidity_pv * 1e15 * u.V / (RMS_FIELD * c)).to_value(u.pc))
+    return float(gyroradius(rigidity_pv * u.PV, RMS_FIELD).to_value(u.pc))
 
 
 def spectrum() -> TurbulenceSpectrum:
@@ -106,11 +106,7 @@ def shown_field(seed: int) -> MagneticField:
 
 def felt(whole: MagneticField, rigidity_pv: float) -> MagneticField:
     """Return the waves that a rigidity resolves: those longer than a fifth of its gyroradius, the same in all."""
-    waves = whole.waves
-    assert waves is not None
-    shortest = gyroradius_pc(rigidity_pv) / GYRORADII_IN_INNER_SCALE
-    keep = np.linalg.norm(waves.wavevector, axis=0) <= 2.0 * np.pi / shortest * (1.0 + 1e-9)
-    return MagneticField(waves=PlaneWaves(waves.wavevector[:, keep], waves.amplitude[:, keep], waves.phase[keep]))
+    return whole.up_to(2.0 * np.pi * GYRORADII_IN_INNER_SCALE / gyroradius_pc(rigidity_pv))
 
 
 def direction(longitude_deg: Any, latitude_deg: Any) -> FloatArray:

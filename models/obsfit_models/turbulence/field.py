@@ -158,6 +158,27 @@ class MagneticField:
         parts = [grid.k_max for grid in self.grids] + ([] if self.waves is None else [self.waves.k_max])
         return max(parts, default=0.0)
 
+    def up_to(self, wavenumber: float) -> MagneticField:
+        """Return the field without its plane waves above a wavenumber; the uniform part and grids stay as they are.
+
+        Parameters
+        ----------
+        wavenumber : float
+            In radians per unit of length.
+
+        Examples
+        --------
+        >>> waves = PlaneWaves(np.diag([1.0, 2.0, 4.0]), np.roll(np.eye(3), 1, axis=0), np.zeros(3))
+        >>> MagneticField(waves=waves).up_to(2.0).k_max
+        2.0
+        """
+        if self.waves is None:
+            return self
+        # A wave at the limit stays, whatever rounding made of either number.
+        kept = np.linalg.norm(self.waves.wavevector, axis=0) <= wavenumber * (1 + 1e-9)
+        waves = PlaneWaves(self.waves.wavevector[:, kept], self.waves.amplitude[:, kept], self.waves.phase[kept])
+        return MagneticField(self.uniform, waves, self.grids)
+
     def at(self, position: ArrayLike) -> FloatArray:
         """Return the field at positions (3, n), same shape."""
         place = np.ascontiguousarray(position, dtype=np.float64)
