@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -118,14 +119,20 @@ def _explained(error: ValidationError, kind: type[Any], path: str | Path | None)
     if first["type"] in UNKNOWN:
         known = _known_keys(kind, parents)
         near = difflib.get_close_matches(last, known, n=1)
+        elsewhere = _elsewhere(kind, parents, last)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
         return ConfigurationError(
-            f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"unknown key {place!r}" + (f"; it belongs {elsewhere}" if elsewhere else meant),
             path=path,
             expected=f"one of {', '.join(known)}" if known else "",
         )
     missing = first["type"] in ("missing", "missing_argument")
-    problem = f"key {place!r} is missing" if missing else f"{place} = {first['input']!r}: {first['msg']}"
-    return ConfigurationError(problem, path=path, value=first.get("input"))
+    value = first.get("input")
+    if first["type"] in ("tuple_type", "list_type"):
+        brackets = f"one in brackets, such as {place} = [{json.dumps(value, default=str)}]"
+        return ConfigurationError(f"{place} = {value!r} is no list", path=path, value=value, expected=brackets)
+    problem = f"key {place!r} is missing" if missing else f"{place} = {value!r}: {first['msg']}"
+    return ConfigurationError(problem, path=path, value=value)
 
 
 def _known_keys(kind: type[Any], parents: list[str]) -> list[str]:
@@ -134,6 +141,14 @@ def _known_keys(kind: type[Any], parents: list[str]) -> list[str]:
         hints = [inner for hint in hints for option in _alternatives(hint) for inner in _inside(option, parent)]
     found = [option for hint in hints for option in _alternatives(hint) if dataclasses.is_dataclass(option)]
     return list(dict.fromkeys(field.name for one in found for field in dataclasses.fields(one)))
+
+
+def _elsewhere(kind: type[Any], parents: list[str], key: str) -> str:
+    """Where a key is known that is not known where it stands, if it stands under a wrong heading; else nothing."""
+    if parents:
+        return f"above the line [{'.'.join(parents)}]" if key in _known_keys(kind, []) else ""
+    tables = [name for name in _known_keys(kind, []) if key in _known_keys(kind, [name])]
+    return f"under a line [{tables[0]}]" if tables else ""
 
 
 def _alternatives(hint: Any) -> list[Any]:

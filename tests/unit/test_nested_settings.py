@@ -43,6 +43,21 @@ def test_the_nearest_key_is_named_at_any_depth(text, tmp_path):
         load_configuration(path, Tree)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("amplitude = 1", r"unknown key 'amplitude'; it belongs under a line \[leaf\]"),
+        ("[leaf]\nleaves = []", r"unknown key 'leaf\.leaves'; it belongs above the line \[leaf\]"),
+        ("leaves = 3", r"leaves = 3 is no list\nExpected one in brackets, such as leaves = \[3\]"),
+    ],
+)
+def test_a_key_under_a_wrong_heading_or_a_list_without_brackets_is_told_its_place(text, told, tmp_path):
+    path = tmp_path / "tree.toml"
+    path.write_text("schema = 1\n" + text)
+    with pytest.raises(ConfigurationError, match=told):
+        load_configuration(path, Tree)
+
+
 def test_a_key_of_the_root_is_not_taken_for_one_of_a_branch(tmp_path):
     path = tmp_path / "tree.toml"
     path.write_text("schema = 1\nleaf_ = 1")
