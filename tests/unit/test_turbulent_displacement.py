@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import astropy.units as u
+import h5py
 import healpy as hp
 import numpy as np
 import pytest
@@ -247,6 +248,18 @@ def test_damaged_files_are_refused(tmp_path, path, size):
         read_library(tmp_path / "cut.h5")
     with pytest.raises(DataFormatError, match="no such file"):
         read_library(tmp_path / "absent.h5")
+
+
+def test_a_library_with_an_array_that_was_never_written_is_refused(tmp_path, library):
+    """HDF5 gives zeros for what was declared and not written."""
+    whole = tmp_path / "whole.h5"
+    write_library(whole, library)
+    with h5py.File(whole, "a") as file:
+        shape = file["alm"].shape
+        del file["alm"]
+        file.create_dataset("alm", shape=shape, dtype=np.complex64)
+    with pytest.raises(DataFormatError, match="stored in full"):
+        read_library(whole)
 
 
 def test_a_mock_sky_of_the_model_is_one_of_its_draws(model):

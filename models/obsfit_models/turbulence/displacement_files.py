@@ -106,10 +106,10 @@ def _read(path: str | Path, cls: type[_Record]) -> _Record:
     try:
         with h5py.File(path, "r") as file:
             _check_kind(file, kind, path)
-            head = json.loads(_own(file, "head", path).asstr()[()])
-            fields: dict[str, Any] = {"alm": _array(file, "alm", "c", path).astype(np.complex128)}
+            head = json.loads(own_dataset(file, "head", path).asstr()[()])
+            fields: dict[str, Any] = {"alm": stored_array(file, "alm", "c", path).astype(np.complex128)}
             for names, letter in ((_NUMBERS, "f"), (_COUNTS, "i")):
-                fields |= {name: _array(file, name, letter, path) for name in names if name in file}
+                fields |= {name: stored_array(file, name, letter, path) for name in names if name in file}
         fields |= {"stopped_by": head["stopped_by"], "directions": head["directions"]}
         if cls is DisplacementEnsemble:
             fields["configuration"] = head["configuration"]
@@ -135,8 +135,14 @@ def _check_kind(file: Any, kind: str, path: Path) -> None:
             raise DataFormatError(f"{name} is {found!r}", path=path, value=found, expected=repr(wanted))
 
 
-def _own(file: Any, name: str, path: Path) -> Any:
-    """A dataset of this very file: links could point to any file of the reader's machine."""
+def own_dataset(file: Any, name: str, path: Path) -> Any:
+    """Return a dataset of this very file: links could point to any file of the reader's machine.
+
+    Raises
+    ------
+    DataFormatError
+        If there is none of that name, or it refers elsewhere.
+    """
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset) or file[name].external:
         raise DataFormatError(
@@ -148,8 +154,15 @@ def _own(file: Any, name: str, path: Path) -> Any:
     return file[name]
 
 
-def _array(file: Any, name: str, letter: str, path: Path) -> Any:
-    dataset = _own(file, name, path)
+def stored_array(file: Any, name: str, letter: str, path: Path) -> Any:
+    """Return an array of this file whose numbers are of the kind of a letter of numpy.
+
+    Raises
+    ------
+    DataFormatError
+        If it is not there, of another kind, too large, or was never written in full.
+    """
+    dataset = own_dataset(file, name, path)
     size = dataset.dtype.itemsize * math.prod(dataset.shape)
     # Arrays are stored as they are: one that takes less space than its shape declares was never written in full.
     if dataset.dtype.kind != letter or not 0 < size <= min(MAX_BYTES, dataset.id.get_storage_size()):

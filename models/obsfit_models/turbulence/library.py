@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 from obsfit.errors import DataFormatError, ModelDomainError
 from obsfit.provenance import atomic_write, stamp
 from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power
-from obsfit_models.turbulence.displacement_files import read_ensemble
+from obsfit_models.turbulence.displacement_files import own_dataset, read_ensemble, stored_array
+from obsfit_models.turbulence.sky_spectra import pair_power
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
 FORMAT = "displacement-library"
 FORMAT_VERSION = 1
-MAX_BYTES = 2**30
-"""Largest array that is read."""
 NEAREST = 1.5
 """Largest factor between the time that is wanted and the one that is there."""
 _ARRAYS = {"alm": "c", "gyroradius": "f", "time": "f", "mean_free_path": "f"}
@@ -209,11 +208,9 @@ def _slope(square: FloatArray, stop: FloatArray) -> FloatArray:
 def _averaged(alm: ComplexArray) -> ComplexArray:
     """Mean over sets of a_lm (n_real, n_set, 3, n_alm), with the power between sets on average, (n_real, 3, n_alm)."""
     mean = alm.mean(axis=1)
-    n_set = alm.shape[1]
-    if n_set == 1:
+    if alm.shape[1] == 1:
         return mean
-    pairs = [(a, b) for a in range(n_set) for b in range(a + 1, n_set)]
-    between = np.mean([cross_power(alm[:, a], alm[:, b]).mean(axis=0) for a, b in pairs], axis=0)
+    between = pair_power(alm, axis=1).mean(axis=0)
     power = cross_power(mean, mean).mean(axis=0)
     # The two components across the field are alike: one factor for both.
     between[:2], power[:2] = between[:2].mean(axis=0), power[:2].mean(axis=0)
@@ -224,22 +221,9 @@ def _averaged(alm: ComplexArray) -> ComplexArray:
 
 def _read(file: Any, path: Path) -> SkyLibrary:
     """The library in an open file; no link is followed, no size is trusted."""
-    arrays: dict[str, Any] = {}
-    for name in (*_ARRAYS, "head"):
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset) or file[name].external:
-            raise DataFormatError(
-                f"{name} is no dataset of this file", path=path, value=name, expected="datasets, and no links"
-            )
-        size = file[name].dtype.itemsize * math.prod(file[name].shape)
-        if size > MAX_BYTES or (name in _ARRAYS and file[name].dtype.kind != _ARRAYS[name]):
-            raise DataFormatError(
-                f"{name} has type {file[name].dtype} and shape {file[name].shape}", path=path,
-                expected=f"numbers, at most {MAX_BYTES} bytes",
-            )  # fmt: skip
-        arrays[name] = file[name][()]
-    head = json.loads(arrays.pop("head"))
+    arrays = {name: stored_array(file, name, kind, path) for name, kind in _ARRAYS.items()}
     arrays["alm"] = arrays["alm"].astype(np.complex128)
+    head = json.loads(own_dataset(file, "head", path).asstr()[()])
     return SkyLibrary(**arrays, configuration=head["configuration"])
 
 
