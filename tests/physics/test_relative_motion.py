@@ -10,7 +10,6 @@ from obsfit_models.turbulence.plane_waves import isotropic_waves
 from obsfit_models.turbulence.relative_motion import (
     PairScattering,
     fit_exponent,
-    harmonics,
     lyapunov_exponents,
     pair_scattering,
     pairs_with_cosine,
@@ -168,20 +167,6 @@ def test_an_exponent_is_found_with_its_error():
         fit_exponent(x[:2], true[:2], error[:2])
 
 
-def test_harmonics_are_orthonormal_and_add_up_to_legendre_polynomials():
-    lmax = 6
-    n, w = grid_on_the_sphere(8)
-    y = harmonics(n, lmax)
-    np.testing.assert_allclose(y.T @ (w[:, None] * np.pi / 8 * y), np.eye(49), atol=1e-12)
-    rng = np.random.default_rng(9)
-    a, b = directions(20, rng), directions(20, rng)
-    ya, yb = harmonics(a, lmax), harmonics(b, lmax)
-    for ell in range(lmax + 1):
-        total = np.sum(ya[:, ell**2 : (ell + 1) ** 2] * yb[:, ell**2 : (ell + 1) ** 2], axis=1)
-        legendre = legval(np.sum(a * b, axis=0), np.eye(lmax + 1)[ell])
-        np.testing.assert_allclose(total, (2 * ell + 1) / (4 * np.pi) * legendre, atol=1e-12)
-
-
 def test_a_rotation_transfers_no_power():
     n, w = grid_on_the_sphere(10)
     turn = np.linalg.qr(np.random.default_rng(10).normal(size=(3, 3)))[0]
@@ -226,7 +211,7 @@ def test_power_is_conserved_by_each_field_and_of_fixed_dipoles_by_the_ensemble()
 
 
 def test_the_first_transfer_of_power_is_between_neighbours_and_grows_with_time():
-    """Within a correlation time the map moves by an amount proportional to T: power by T^2, rates by T."""
+    """Within a correlation time neighbours part by an amount that grows as T^2: power by T^4, rates by T^3."""
     n, w = grid_on_the_sphere(16)
     times = np.array([0.1, 0.2])
     rates = []
@@ -237,7 +222,7 @@ def test_the_first_transfer_of_power_is_between_neighbours_and_grows_with_time()
     off = ~np.eye(6, dtype=bool)
     assert np.all(early[:6, :6][off] > -1e-12)
     np.testing.assert_allclose(early[:, :6].sum(axis=0), 0, atol=1e-8)
-    # Relative motion starts with T^2 (the field is common at the place of arrival): power T^4, rates T^3.
+    # The field is common at the place of arrival, so that all momenta turn alike at first.
     assert late[2, 1] / early[2, 1] == pytest.approx(8, rel=0.15)
     assert early[2, 1] > 10 * early[3, 1] > 0
     with pytest.raises(ValueError, match="square matrix and a positive time"):

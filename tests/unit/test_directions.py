@@ -30,6 +30,17 @@ def test_harmonics_are_those_of_healpy():
     assert values == pytest.approx(hp.alm2map(alm, 4), abs=1e-12)
 
 
+def test_harmonics_next_to_a_pole_are_those_of_the_distance_from_it():
+    """Y_11 is -(3 / 8 pi)^(1/2) (x + i y), however small x and y, to rounding of the angles."""
+    away = np.array([[1e-9, 0.0, 0.0], [0.0, -1e-12, 0.0], [1.0, -1.0, 1.0]])
+    values = real_harmonics(away, 1)
+    # Order: (0, 0), (1, 0), (1, 1) and the imaginary part of (1, 1).
+    size = np.sqrt(3 / (4 * np.pi))
+    np.testing.assert_allclose(values[:, 2], -size * away[0], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(values[:, 3], size * away[1], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(values[:, 1], size * away[2], rtol=1e-12)
+
+
 def test_fit_is_exact_below_lmax_on_any_directions():
     rng = np.random.default_rng(2)
     alm = random_alm(5, rng)

@@ -88,7 +88,8 @@ def real_harmonics(vectors: FloatArray, lmax: int) -> FloatArray:
     imaginary part of a_lm.
     """
     ell, m = hp.Alm.getlm(lmax)
-    theta, phi = np.arccos(np.clip(vectors[2], -1, 1)), np.arctan2(vectors[1], vectors[0])
+    # Not the arc cosine of z, which knows colatitudes near a pole to 1e-8 only.
+    theta, phi = np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]), np.arctan2(vectors[1], vectors[0])
     legendre = sph_legendre_p_all(lmax, lmax, theta)[0][ell, m].T
     angle = np.outer(phi, m)
     norm = np.where(m == 0, 1.0, np.sqrt(2.0))

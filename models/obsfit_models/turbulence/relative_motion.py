@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from obsfit_models.turbulence.directions import real_harmonics
 from obsfit_models.turbulence.field import MagneticField
 from obsfit_models.turbulence.orbits import track
 
@@ -196,34 +198,6 @@ def fit_exponent(cosine: ArrayLike, rate: ArrayLike, error: ArrayLike) -> tuple[
     return float(solution[1]), float(np.sqrt(covariance[1, 1] * max(chi_square, 1.0))), chi_square
 
 
-def harmonics(direction: ArrayLike, lmax: int) -> FloatArray:
-    """Return the real orthonormal spherical harmonics of unit vectors (3, n), shape (n, (lmax + 1)^2), l^2 + l + m."""
-    n = np.asarray(direction, dtype=np.float64)
-    if n.ndim != 2 or n.shape[0] != 3:
-        raise ValueError(f"directions: shape {n.shape}, expected (3, n)")
-    z = n[2]
-    result = np.empty((n.shape[1], (lmax + 1) ** 2))
-    # sin^m theta e^{i m phi} is (x + i y)^m: no pole is special.
-    plane = np.ones(n.shape[1], dtype=np.complex128)
-    sectoral = np.sqrt(1 / (4 * np.pi))
-    for m in range(lmax + 1):
-        if m > 0:
-            plane = plane * (n[0] + 1j * n[1])
-            sectoral = sectoral * np.sqrt((2 * m + 1) / (2 * m))
-        before, now = np.zeros_like(z), np.full_like(z, sectoral)
-        for ell in range(m, lmax + 1):
-            if ell > m:
-                a = np.sqrt((4 * ell**2 - 1) / (ell**2 - m**2))
-                b = np.sqrt(((ell - 1) ** 2 - m**2) / (4 * (ell - 1) ** 2 - 1)) if ell > m + 1 else 0.0
-                before, now = now, a * (z * now - b * before)
-            if m == 0:
-                result[:, ell**2 + ell] = now
-            else:
-                result[:, ell**2 + ell + m] = np.sqrt(2) * now * plane.real
-                result[:, ell**2 + ell - m] = np.sqrt(2) * now * plane.imag
-    return result
-
-
 def power_transfer(
     arrival: ArrayLike, before: ArrayLike, lmax: int, weights: ArrayLike | None = None
 ) -> FloatArray:
@@ -259,15 +233,16 @@ def power_transfer(
     ndarray
         W[l, l'], from l' to l.
     """
-    now, then = harmonics(arrival, lmax), harmonics(before, lmax)
-    if now.shape != then.shape:
-        raise ValueError(f"directions {np.shape(arrival)} and {np.shape(before)}: expected equal shapes")
+    first, last = np.asarray(arrival, dtype=np.float64), np.asarray(before, dtype=np.float64)
+    if first.ndim != 2 or first.shape[0] != 3 or first.shape != last.shape:
+        raise ValueError(f"directions {first.shape} and {last.shape}: expected equal shapes (3, n)")
+    now, then = real_harmonics(first, lmax), real_harmonics(last, lmax)
     w = 4 * np.pi * _weights(weights, now.shape[0])
     square = (now.T @ (then * w[:, None])) ** 2
-    ell = np.repeat(np.arange(lmax + 1), 2 * np.arange(lmax + 1) + 1)
-    starts = np.arange(lmax + 1) ** 2
-    summed = np.add.reduceat(np.add.reduceat(square, starts, axis=0), starts, axis=1)
-    return np.asarray(summed / np.bincount(ell)[None, :])
+    # Of each l there are its m >= 0, then its m > 0 again.
+    ell, m = hp.Alm.getlm(lmax)
+    of_degree = np.arange(lmax + 1)[:, None] == np.concatenate([ell, ell[m > 0]])
+    return np.asarray(of_degree @ square @ of_degree.T / (2 * np.arange(lmax + 1) + 1))
 
 
 def transition_rates(transfer: ArrayLike, time: float) -> FloatArray:
@@ -276,7 +251,8 @@ def transition_rates(transfer: ArrayLike, time: float) -> FloatArray:
     .. math:: \nu_{\ell' \to \ell} = W_{\ell \ell'} / T \quad (\ell \ne \ell'), \qquad
               -\nu_{\ell'} = (W_{\ell' \ell'} - 1) / T.
 
-    First order in T. Within a correlation time of the field along the orbit W - 1 grows as T^2, and the rates as T.
+    First order in T, for times after the pairs of one place have separated. Before that all momenta turn alike, and no
+    power moves; neighbours part as T^2, so that W between neighbouring l grows as T^4, and the rates as T^3.
     """
     w = np.asarray(transfer, dtype=np.float64)
     if w.ndim != 2 or w.shape[0] != w.shape[1] or not time > 0:
