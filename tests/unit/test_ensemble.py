@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -25,9 +26,9 @@ from obsfit_models.turbulence.ensemble import (
     ensemble_identity,
     gather,
     make_ensemble,
-    resolved_field,
     run_ensemble,
 )
+from obsfit_models.turbulence.field import MagneticField
 from scipy.integrate import solve_ivp
 
 import obsfit.study.ensembles
@@ -236,7 +237,7 @@ BAD = [
     ("gyroradius = [0.5, 0.2]", "gyroradius = [0.5, -0.2]", "gyroradius = -0.2"),
     ("gyroradius = [0.5, 0.2]", "", "neither is given"),
     ("gyroradius = [0.5, 0.2]", 'rigidity = ["-10 TV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "-10 TV"),
-    ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 TeV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "10 TeV"),
+    ("gyroradius = [0.5, 0.2]", 'rigidity = ["1 TeV"]\nfield_strength = "3 uG"\nlength_unit = "1 pc"', "its charge"),
     ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 PV"]\nlength_unit = "1 pc"', "field_strength"),
     ("times = [1, 4]", "times = [4, 1]", "times = (4.0, 1.0)"),
     ("times = [1, 4]", "", "neither is given"),
@@ -258,6 +259,15 @@ BAD = [
     ("sets = 2", "sts = 2", "did you mean 'sets'?"),
     ("modes_per_decade", 'geometry = "cubic"\nmodes_per_decade', "turbulence.geometry = 'cubic'"),
     ("sets = 2", 'model = "relative-diffusion"', "computes no ensemble"),
+    ("gyroradius = [0.5, 0.2]", "gyroradius = 0.5", "such as gyroradius = [0.5]"),
+    ("gyroradius = [0.5, 0.2]", 'rigidity = ["10 PV"]', "key 'field_strength' is missing"),
+    ("sets = 2", 'length_unit = "10 pc"', "rigidity beside it"),
+    ("times = [1, 4]", "radii = [1, 4]", "at which a particle is given up"),
+    ("sets = 2", "longest_time = 100", "radii in place of times"),
+    ("sets = 2", "most_missing = 0.1", "radii in place of times"),
+    ("modes_per_decade", "slab_fraction = 0.5\nmodes_per_decade", "geometry = 'composite' with it"),
+    ("modes_per_decade", "lmax = 4\nmodes_per_decade", "above the line [turbulence]"),
+    ("[turbulence]", "", "under a line [turbulence]"),
 ]
 # fmt: on
 
@@ -291,10 +301,15 @@ def test_rigidities_in_volts_are_gyroradii():
 def test_only_waves_that_are_resolved_are_left():
     field = ensemble_field(settings(), 0)
     k = np.linalg.norm(field.waves.wavevector, axis=0)
-    part = resolved_field(field, 0.5, 4.0)
+    part = field.up_to(8.0)
     assert 0 < part.waves.phase.size < k.size
-    np.testing.assert_array_equal(part.waves.phase, field.waves.phase[k * 0.5 <= 4.0])
-    assert resolved_field(field, 0.5, 0.0) is field
+    for name in ("wavevector", "amplitude", "phase"):
+        np.testing.assert_array_equal(getattr(part.waves, name), getattr(field.waves, name)[..., k <= 8.0])
+    np.testing.assert_array_equal(part.uniform, field.uniform)
+    # The wave at the limit itself stays, though the limit is rounded.
+    assert field.up_to(k[7] * (1 - 1e-15)).waves.phase.size == 8
+    alone = MagneticField(uniform=[0, 0, 1.0])
+    assert alone.up_to(1.0) is alone
 
 
 def test_what_is_resolved_for_the_smallest_gyroradius_is_left_out_for_the_largest(tmp_path):
@@ -306,9 +321,34 @@ def test_what_is_resolved_for_the_smallest_gyroradius_is_left_out_for_the_larges
     assert np.abs(one[0] - other[0]).max() > 1e-3
 
 
+def test_what_is_wrong_with_settings_is_told_before_what_they_would_replace(tmp_path, capsys):
+    path = configuration(tmp_path, "realisations = 3", "realisations = 1")
+    assert leave("ensemble", path) == 0
+    configuration(tmp_path, "times = [1, 4]", "times = [4, 1]")
+    assert leave("ensemble", path) == 2
+    told = capsys.readouterr().err
+    assert "times = (4.0, 1.0)" in told
+    assert "already" not in told
+
+
+@pytest.mark.parametrize(("change", "told"), [({}, False), ({"times": (60.0,)}, True), ({"radii": (60.0,)}, True)])
+def test_grids_that_repeat_within_reach_are_told_of_before_anything_is_computed(caplog, change, told):
+    """Two wavelengths of 10 fit the largest of six cubes with a ratio of 33^(1/6): 22.3, less than 0.5 times 60."""
+    longer = {"longest_time": 100.0, "times": ()} if "radii" in change else {}
+    chosen = settings(turbulence_grid_points=24, **longer, **change)
+    (largest, *_) = ensemble_field(chosen, 0).grids
+    period = float(largest.spacing[0] * 24)
+    assert period == pytest.approx(24 / 6 * 10 * (0.3 / 10) ** (1 / 6))
+    with caplog.at_level(logging.WARNING):
+        check_ensemble(chosen)
+    assert (f"repeats after {period:.3g}, orbits can go as far as 30" in caplog.text) == told
+    assert ("repeats" in caplog.text) == told
+
+
 @pytest.mark.parametrize(("geometry", "slab"), [("slab", 1.0), ("two-dimensional", 0.0), ("composite", 0.3)])
 def test_geometries_have_their_wave_vectors_and_their_shares(geometry, slab):
-    chosen = settings(turbulence_geometry=geometry, turbulence_slab_fraction=0.3, turbulence_rms=2.0)
+    share = {"turbulence_slab_fraction": slab} if geometry == "composite" else {}
+    chosen = settings(turbulence_geometry=geometry, turbulence_rms=2.0, **share)
     waves = ensemble_field(chosen, 0).waves
     along = np.abs(waves.wavevector[2]) > 1e-9
     np.testing.assert_allclose(np.abs(waves.wavevector[:2, along]), 0, atol=1e-9)

@@ -243,13 +243,28 @@ def displacement_sums(
     product : ndarray, shape (n_gyroradius, n_time, 6, 6)
         Sums of products of two components.
     """
-    sums, product = [], []
+    found = []
     for radius in np.array(gyroradius, dtype=np.float64, ndmin=1):
         orbits = back_track(field, arrival, times, gyroradius=float(radius), step=step, tolerance=tolerance)
-        maps = np.concatenate([orbits.position, orbits.momentum], axis=1)
-        sums.append(harmonic_sums(arrival, maps, lmax))
-        product.append(np.einsum("tin,tjn->tij", maps, maps))
+        found.append(map_sums(arrival, orbits.position, orbits.momentum, lmax))
+    sums, product = zip(*found, strict=True)
     return np.array(sums), np.array(product)
+
+
+def map_sums(
+    arrival: FloatArray, position: FloatArray, momentum: FloatArray, lmax: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return sums over directions (3, n) of what the maps of positions and momenta, each (n_stop, 3, n), hold there.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_stop, 6, (lmax + 1)^2)
+        `directions.harmonic_sums` of the six components.
+    product : ndarray, shape (n_stop, 6, 6)
+        Sums of products of two components.
+    """
+    maps = np.concatenate([position, momentum], axis=1)
+    return harmonic_sums(arrival, maps, lmax), np.einsum("tin,tjn->tij", maps, maps)
 
 
 def displacement_sky(

@@ -21,26 +21,20 @@ from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, DataFormatError, ModelDomainError
 from obsfit.execute import child_generator, run_tasks
 from obsfit.protocols import EnsembleSummary
-from obsfit_models.turbulence.directions import (
-    fitted_alm,
-    gram_matrix,
-    harmonic_sums,
-    healpix_directions,
-    jittered_directions,
-)
-from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power, local_field
+from obsfit_models.turbulence.directions import fitted_alm, gram_matrix, healpix_directions, jittered_directions
+from obsfit_models.turbulence.displacement import DisplacementEnsemble, local_field, map_sums
 from obsfit_models.turbulence.displacement_files import write_displacements
-from obsfit_models.turbulence.field import MagneticField, PlaneWaves
-from obsfit_models.turbulence.grids import nested_grids
+from obsfit_models.turbulence.field import MagneticField
+from obsfit_models.turbulence.grids import largest_cube, nested_grids, warn_of_repeats
 from obsfit_models.turbulence.orbits import back_track, cross_spheres
 from obsfit_models.turbulence.plane_waves import (
     FEWEST_PER_DECADE,
     ModeBand,
     check_resolution,
+    composite_waves,
     isotropic_waves,
-    slab_waves,
-    two_dimensional_waves,
 )
+from obsfit_models.turbulence.sky_spectra import pair_power, same_power
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
 from obsfit_models.turbulence.units import reduced_gyroradius
 
@@ -221,7 +215,10 @@ def positive_quantity(text: str, unit: u.UnitBase, key: str) -> u.Quantity:
     try:
         value = u.Quantity(text).to(unit)
     except (TypeError, ValueError) as error:
-        raise _refuse(key, text, f"a number with a unit, such as '3 {unit}'") from error
+        remedy = ""
+        if key == "rigidity":
+            remedy = "The rigidity of a nucleus is its energy over its charge: '20 TV' for protons of 20 TeV."
+        raise _refuse(key, text, f"a number with a unit, such as '3 {unit}'", remedy) from error
     if not 0 < value.value < math.inf:
         raise _refuse(key, text, "a positive quantity")
     return value
@@ -243,21 +240,8 @@ def ensemble_field(settings: EnsembleSettings, realisation: int) -> MagneticFiel
             total += isotropic_waves(band, modes=modes, rms=rms, rng=rng)
             continue
         slab = {"slab": 1.0, "two-dimensional": 0.0, "composite": turbulence.slab_fraction}[turbulence.geometry]
-        if slab > 0:
-            total += slab_waves(band, modes=modes, rms=rms * np.sqrt(slab), rng=rng)
-        if slab < 1:
-            total += two_dimensional_waves(band, modes=modes, rms=rms * np.sqrt(1 - slab), rng=rng)
+        total += composite_waves(band, slab_fraction=slab, modes=modes, rms=rms, rng=rng)
     return total
-
-
-def resolved_field(field: MagneticField, gyroradius: float, resolved_to: float) -> MagneticField:
-    """Return a field without its waves of k r_L above `resolved_to`; 0 leaves all of them."""
-    if not resolved_to or field.waves is None:
-        return field
-    waves = field.waves
-    kept = np.linalg.norm(waves.wavevector, axis=0) * gyroradius <= resolved_to
-    part = PlaneWaves(waves.wavevector[:, kept], waves.amplitude[:, kept], waves.phase[kept])
-    return MagneticField(field.uniform, part, field.grids)
 
 
 def arrival_directions(settings: EnsembleSettings, direction_set: int) -> FloatArray:
@@ -270,7 +254,7 @@ def arrival_directions(settings: EnsembleSettings, direction_set: int) -> FloatA
 def ensemble_task(
     settings: EnsembleSettings, what: str, realisation: int, direction_set: int, block: int
 ) -> dict[str, Any]:
-    """Return the sums of `displacement.displacement_sums` over one block of directions through one field.
+    """Return the sums of `displacement.map_sums` over one block of directions through one field, of each gyroradius.
 
     With spheres, the sums are over the particles that crossed them, and ``crossed`` tells which did, shape
     (n_gyroradius, n_radius, n).
@@ -283,9 +267,9 @@ def ensemble_task(
     sums, product, crossed = [], [], []
     for radius in settings.gyroradii:
         position, momentum, across = _tracked(settings, field, part, radius)
-        maps = np.concatenate([position, momentum], axis=1)
-        sums.append(harmonic_sums(part, maps, settings.lmax))
-        product.append(np.einsum("tin,tjn->tij", maps, maps))
+        one_sum, one_product = map_sums(part, position, momentum, settings.lmax)
+        sums.append(one_sum)
+        product.append(one_product)
         crossed.append(across)
     result = {"sums": np.array(sums), "product": np.array(product), "cpu_s": time.process_time() - begun}
     return result | ({"crossed": np.array(crossed)} if settings.radii else {})
@@ -307,6 +291,13 @@ def run_ensemble(
         As `check_ensemble`, and if the store holds results of another ensemble.
     """
     check_ensemble(settings, base=base)
+    return _results(settings, base=base, workers=workers, scheduler=scheduler, progress=progress)
+
+
+def _results(
+    settings: EnsembleSettings, *, base: Path, workers: int, scheduler: str | None, progress: bool
+) -> list[dict[str, Any]]:
+    """The sums of all tasks of an ensemble that was checked."""
     keys = [
         ("sky", realisation, direction_set, block)
         for realisation in range(settings.realisations)
@@ -383,13 +374,15 @@ def make_ensemble(
     ConfigurationError
         As `run_ensemble`, and if there is a product that may not be replaced.
     """
+    # What is wrong with the settings is told before what they would replace.
+    check_ensemble(settings, base=base)
     path = base / settings.output / PRODUCT
     if path.exists() and not overwrite:
         raise ConfigurationError(
             "there is an ensemble already", path=path, expected="an output without one",
             remedy="Choose another output, or replace it with --overwrite: finished tasks are not done again.",
         )  # fmt: skip
-    results = run_ensemble(settings, base=base, workers=workers, scheduler=scheduler, progress=progress)
+    results = _results(settings, base=base, workers=workers, scheduler=scheduler, progress=progress)
     cpu = sum(float(part.get("cpu_s", np.nan)) for part in results)
     ensemble = gather(settings, _drained(results))
     write_displacements(
@@ -460,7 +453,8 @@ def _tracked(
     settings: EnsembleSettings, field: MagneticField, arrival: FloatArray, gyroradius: float
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """Positions and momenta (n_stop, 3, n), 0 where a particle did not get to a stop, and which did (n_stop, n)."""
-    seen, step = resolved_field(field, gyroradius, settings.resolved_to), settings.step or None
+    seen = field.up_to(settings.resolved_to / gyroradius) if settings.resolved_to else field
+    step = settings.step or None
     if settings.radii:
         found = cross_spheres(
             seen, arrival, settings.radii, gyroradius=gyroradius, longest_time=settings.longest_time, step=step
@@ -501,8 +495,8 @@ def _check_missing(
 ) -> None:
     if missing > settings.most_missing * hp.nside2npix(settings.nside):
         raise ModelDomainError(
-            f"{missing} particles of gyroradius {gyroradius:g} in field {realisation} did not cross the sphere of "
-            f"{radius:g} gyroradii in {settings.longest_time:g} / Omega",
+            f"{missing} of {hp.nside2npix(settings.nside)} particles of gyroradius {gyroradius:g} in field "
+            f"{realisation} did not cross the sphere of {radius:g} gyroradii in {settings.longest_time:g} / Omega",
             value=missing, expected=f"at most most_missing = {settings.most_missing:g} of the directions",
             remedy="Allow a larger share, for which finished tasks serve, or a longer time in another output.",
         )  # fmt: skip
@@ -510,13 +504,9 @@ def _check_missing(
 
 def _rows(settings: EnsembleSettings, ensemble: DisplacementEnsemble) -> Iterator[dict[str, Any]]:
     """Power of the dipole and, at times, diffusivities at each gyroradius and stop, with errors from field to field."""
-    n_set = ensemble.alm.shape[1]
-    pairs = [(a, b) for a in range(n_set) for b in range(a + 1, n_set)] or [(0, 0)]
     # The gradient along the mean field: the component r_z alone.
-    power = np.mean(
-        [cross_power(ensemble.alm[:, a, :, :, 2, :], ensemble.alm[:, b, :, :, 2, :])[..., 1] for a, b in pairs],
-        axis=0,
-    )
+    along = ensemble.alm[:, :, :, :, 2]
+    power = (pair_power if along.shape[1] > 1 else same_power)(along, axis=1)[..., 1]
     product = ensemble.product.mean(axis=1)
     for i, radius in enumerate(ensemble.gyroradius):
         for j, stop in enumerate(ensemble.stop):
@@ -546,11 +536,14 @@ def _check_numbers(settings: EnsembleSettings) -> None:
             f"gyroradius or rigidity: {given}",
             expected="gyroradius in units of length, or rigidity with field_strength and length_unit",
         )
-    for key in ("field_strength", "length_unit"):
-        if bool(getattr(settings, key)) != bool(settings.rigidity):
-            raise _refuse(
-                key, getattr(settings, key), "a quantity where rigidity is given, and nothing else where not"
-            )
+    for key, example in (("field_strength", "3 uG"), ("length_unit", "10 pc")):
+        if settings.rigidity and not getattr(settings, key):
+            raise ConfigurationError(
+                f"key {key!r} is missing", expected=f"{key} beside rigidity, such as {example!r}",
+                remedy="Or give gyroradius, in units of length, in place of rigidity.",
+            )  # fmt: skip
+        if getattr(settings, key) and not settings.rigidity:
+            raise _refuse(key, getattr(settings, key), "rigidity beside it, and no gyroradius")
     radii = settings.gyroradii
     given_as = settings.rigidity or settings.gyroradius
     for radius, text in zip(radii, given_as, strict=True):
@@ -567,8 +560,13 @@ def _check_numbers(settings: EnsembleSettings) -> None:
             raise _refuse(key, stops, f"positive {what} that increase")
     if settings.radii and not max(settings.radii) < settings.longest_time < math.inf:
         raise _refuse(
-            "longest_time", settings.longest_time, f"more than the largest radius, {max(settings.radii):g}"
-        )
+            "longest_time", settings.longest_time,
+            f"the time in 1/Omega at which a particle is given up, more than the largest radius, "
+            f"{max(settings.radii):g}, which takes as long on a straight line",
+        )  # fmt: skip
+    for key in ("longest_time", "most_missing"):
+        if settings.times and getattr(settings, key):
+            raise _refuse(key, getattr(settings, key), "radii in place of times, or 0")
     if not 0 <= settings.most_missing < 1:
         raise _refuse("most_missing", settings.most_missing, "a share of the directions, from 0 to below 1")
     for key in ("step", "resolved_to"):
@@ -589,6 +587,11 @@ def _check_turbulence(turbulence: TurbulenceSettings) -> None:
         raise _refuse("turbulence.rms", 0.0, "a field: mean_field, rms or both above 0")
     if not 0 <= turbulence.slab_fraction <= 1:
         raise _refuse("turbulence.slab_fraction", turbulence.slab_fraction, "a share of the energy, 0 to 1")
+    if turbulence.slab_fraction != TurbulenceSettings.slab_fraction and turbulence.geometry != "composite":
+        raise _refuse(
+            "turbulence.slab_fraction", turbulence.slab_fraction,
+            f"geometry = 'composite' with it; geometry = {turbulence.geometry!r} has none",
+        )  # fmt: skip
     points = turbulence.grid_points
     if points and not (turbulence.geometry == "isotropic" and 2 * GRID_POINTS <= points <= MOST_POINTS):
         raise _refuse(
@@ -632,6 +635,10 @@ def _check_waves(settings: EnsembleSettings) -> None:
             raise _refuse(key, getattr(settings, key), "0 with turbulence.grid_points, or plane waves")
     if turbulence.rms == 0:
         return
+    if points := turbulence.grid_points:
+        # Within T a particle goes no further than c T; most go less far.
+        furthest = max(settings.radii or settings.times) * max(settings.gyroradii)
+        warn_of_repeats(largest_cube(turbulence.spectrum, ratio=points / GRID_POINTS, points=points), furthest)
     # A grid holds all waves that fit it: more than any density that is asked for.
     modes = [ModeBand(1000.0 if turbulence.grid_points else turbulence.modes_per_decade)]
     if turbulence.resonant_modes_per_decade and not turbulence.grid_points:
@@ -679,6 +686,11 @@ def _bands(turbulence: TurbulenceSettings, gyroradius: float) -> list[tuple[Turb
 
 
 def _energy(spectrum: TurbulenceSpectrum) -> float:
-    """Integral of E(k), in the common normalisation of spectra of one shape."""
+    """Integral of E(k), in the common normalisation of spectra of one shape.
+
+    As `TurbulenceSpectrum.energy_between` but for fewer nodes: with that, amplitudes would differ by 1e-7, and fields
+    of a seed are to stay what they were. For the same reason `_bands` rounds numbers of waves to the nearest, where
+    `plane_waves` rounds them up, and draws the waves of each band apart.
+    """
     log_k = np.linspace(np.log(spectrum.k_min), np.log(spectrum.k_max), 4001)
     return float(np.trapezoid(spectrum.energy_per_log_k(np.exp(log_k)), log_k))

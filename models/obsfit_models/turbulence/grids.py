@@ -196,10 +196,8 @@ def nested_grids(
         raise ValueError(f"ratio {ratio}: expected more than 1")
     if not points_per_wavelength > 2:
         raise ValueError(f"points_per_wavelength {points_per_wavelength}: expected more than 2")
-    pieces = max(1, int(np.ceil(np.log(spectrum.k_max / spectrum.k_min) / np.log(ratio) - 1e-9)))
-    edges = np.geomspace(spectrum.k_min, spectrum.k_max, pieces + 1)
-    longest = points / points_per_wavelength * (spectrum.k_min / spectrum.k_max) ** (1 / pieces)
-    if longest < 1:
+    edges = _intervals(spectrum, ratio)
+    if points / points_per_wavelength * edges[0] / edges[1] < 1:
         raise ValueError(
             f"{points} points at {points_per_wavelength:g} to the shortest wavelength hold a ratio of wavelengths of "
             f"{points / points_per_wavelength:g}, ratio {ratio:g} was asked for: lower it or give more points"
@@ -216,6 +214,19 @@ def nested_grids(
             rng=rng,
         )
     return field
+
+
+def largest_cube(
+    spectrum: TurbulenceSpectrum, *, ratio: float, points: int, points_per_wavelength: float = 6.0
+) -> float:
+    """Return the side of the largest cube of `nested_grids` with these arguments, after which its field repeats.
+
+    Examples
+    --------
+    >>> round(largest_cube(TurbulenceSpectrum(0.1, 10.0), ratio=4, points=32), 2)   # 1.69 of the longest wavelengths
+    16.87
+    """
+    return float(points / points_per_wavelength * 2 * np.pi / _intervals(spectrum, ratio)[1])
 
 
 def check_extent(field: MagneticField, reach: float, *, position: ArrayLike = (0.0, 0.0, 0.0)) -> None:
@@ -254,11 +265,24 @@ def check_extent(field: MagneticField, reach: float, *, position: ArrayLike = (0
             )  # fmt: skip
     # Smaller cubes of nested grids repeat as a matter of course: what counts is the largest.
     periods = [float(np.min(grid.spacing * grid.values.shape[:3])) for grid in field.grids if grid.periodic]
-    if periods and max(periods) < reach:
+    if periods:
+        warn_of_repeats(max(periods), reach)
+
+
+def warn_of_repeats(period: float, reach: float) -> None:
+    """Log a warning if orbits can go further than the period of the largest grid."""
+    if period < reach:
         _log.warning(
-            "the largest periodic grid repeats after %.3g, orbits go as far as %.3g: they meet its waves again",
-            max(periods), reach,
+            "the largest periodic grid repeats after %.3g, orbits can go as far as %.3g: they then meet its waves "
+            "again",
+            period, reach,
         )  # fmt: skip
+
+
+def _intervals(spectrum: TurbulenceSpectrum, ratio: float) -> FloatArray:
+    """Ends of the ranges of k of nested cubes: equal in ln k, none wider than the ratio."""
+    pieces = max(1, int(np.ceil(np.log(spectrum.k_max / spectrum.k_min) / np.log(ratio) - 1e-9)))
+    return np.geomspace(spectrum.k_min, spectrum.k_max, pieces + 1)
 
 
 def sampled(
