@@ -1,0 +1,75 @@
+"""The tutorial runs as printed, in one process and in order, and prints what stands below each block."""
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from obsfit import cli
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+# A block of Python, and what it prints, if anything.
+STEP = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
+# Run by test_examples.py, which also looks at what comes out.
+ELSEWHERE = {"obsfit ensemble docs/examples/ensemble.toml"}
+
+
+def agree(told, printed):
+    """Whether two texts have the same words, and numbers within 5 % or 0.05 (what samplers scatter by)."""
+    if NUMBER.sub("#", told).split() != NUMBER.sub("#", printed).split():
+        return False
+    pairs = zip(NUMBER.findall(told), NUMBER.findall(printed), strict=True)
+    return all(
+        one == other or float(one) == pytest.approx(float(other), rel=0.05, abs=0.05 if "e" not in one else 0.0)
+        for one, other in pairs
+    )
+
+
+def test_each_step_runs_and_prints_what_is_told(tmp_path, monkeypatch):
+    """Sampled quantiles of 150 and more effective samples are repeated digit by digit with the same libraries."""
+    monkeypatch.chdir(tmp_path)
+    steps = STEP.findall(PAGE)
+    assert len(steps) == PAGE.count("```python") >= 10
+    names: dict[str, object] = {}
+    for code, told in steps:
+        assert len([line for line in code.splitlines() if line.strip()]) <= 12, (
+            "a step is to be taken in at a glance"
+        )
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, "docs/tutorial.md", "exec"), names)
+        assert agree(told, output.getvalue()), f"{code}\nthe page tells\n{told}\nprinted was\n{output.getvalue()}"
+
+
+def test_numbers_and_words_that_differ_are_found():
+    assert agree("p = 0.52\n", "p = 0.50\n")
+    assert agree("C 1.00e-07 2\n", "C 1.04e-07 2\n")
+    assert not agree("p = 0.52\n", "p = 0.60\n")
+    assert not agree("C 1.00e-07\n", "C 1.10e-07\n")
+    assert not agree("converged: True\n", "converged: False\n")
+    assert not agree("", "0.5\n")
+
+
+def commands():
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_commands_that_run_elsewhere_are_on_the_page_and_name_files_that_exist():
+    assert set(commands()) >= ELSEWHERE
+    assert all((ROOT / line.split()[-1]).is_file() for line in ELSEWHERE)
+
+
+@pytest.mark.parametrize("line", sorted(set(commands()) - ELSEWHERE))
+def test_the_commands_work(line, capsys):
+    program, *words = shlex.split(line)
+    assert program == "obsfit"
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 0
+    assert capsys.readouterr().out
