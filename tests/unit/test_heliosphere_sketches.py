@@ -161,7 +161,9 @@ def test_the_sketch_is_made_with_its_files_and_the_numbers_of_the_text(name, req
     assert (tmp_path / entry.image).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / entry.svg).is_file()
     assert {comparison.agrees for comparison in entry.comparisons} <= {True, None}
-    assert sum(comparison.agrees is True for comparison in entry.comparisons) == 2
+    # Numbers that are put in are shown, but are no agreement.
+    tested = [comparison for comparison in entry.comparisons if comparison.agrees]
+    assert len(tested) == len(entry.comparisons) - 1 == {"figure10": 1, "figure11": 2}[name]
     assert all(comparison.source for comparison in entry.comparisons)
     table = Table.read(tmp_path / entry.table, format="ascii.ecsv")
     if name == "figure10":
