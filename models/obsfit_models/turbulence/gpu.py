@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from obsfit.errors import ConfigurationError
 from obsfit_models.turbulence.field import MagneticField
-from obsfit_models.turbulence.orbits import Orbits, _checked, _checked_step, ensemble_step
+from obsfit_models.turbulence.orbits import Orbits, checked_start, checked_step, ensemble_step, equal_steps
 
 FloatArray = NDArray[np.float64]
 
@@ -64,8 +64,8 @@ def back_track_gpu(
     ValueError
         As `orbits.back_track`.
     """
-    direction, place, stops = _checked(arrival, position, times, gyroradius)
-    longest = _checked_step(ensemble_step(field, gyroradius) if step is None else step)
+    direction, place, stops = checked_start(arrival, position, times, gyroradius)
+    longest = checked_step(ensemble_step(field, gyroradius) if step is None else step)
     if field.grids:
         raise ConfigurationError(
             f"this field has {len(field.grids)} grid(s), which the CUDA kernel cannot interpolate",
@@ -74,9 +74,7 @@ def back_track_gpu(
             remedy="Use obsfit_models.turbulence.orbits.back_track, which takes grids.",
         )
     cuda = _cuda()
-    intervals = np.diff(stops, prepend=0.0)
-    counts = np.ceil(intervals / longest - 1e-9).astype(np.int64)
-    steps = intervals / np.maximum(counts, 1)
+    steps, counts = equal_steps(stops, longest)
     uniform, (wave, amplitude, phase), _ = field.arrays(gyroradius)
     on_device = cuda.to_device(uniform), cuda.to_device(_strips(wave, amplitude, phase))
     shape = (stops.size, 3, direction.shape[1])

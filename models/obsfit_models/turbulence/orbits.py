@@ -105,7 +105,9 @@ def ensemble_step(field: MagneticField, gyroradius: float) -> float:
     .. math:: h = \min\left(\frac{1}{2} \min\left(1, \frac{\sqrt 2}{B_{rms}}\right), \frac{2.5}{k_{max} r_L}\right)
 
     with the rms of the whole field, :math:`\sqrt 2` in the field of the papers. Single orbits are then wrong after tens
-    of gyro-times; spectra and diffusion coefficients are within a few percent (measured in `docs/turbulence.md`).
+    of gyro-times; spectra and diffusion coefficients are within a few percent (`docs/turbulence-convergence.md`). Of a
+    grid k_max is that of two points a wavelength: where its shortest waves have six, steps are a third of those of the
+    same waves summed.
     """
     k_max = field.k_max * gyroradius
     longest = 0.5 * min(1.0, np.sqrt(2.0) / max(_rms(field), 1e-300))
@@ -145,7 +147,7 @@ def _rate(field: MagneticField, gyroradius: float, order: int) -> float:
 def _rms(field: MagneticField) -> float:
     """Return the root of the mean square of the whole field."""
     waves = 0.0 if field.waves is None else field.waves.mean_square
-    grids = sum(float(np.mean(np.sum(grid.values**2, axis=-1))) for grid in field.grids)
+    grids = sum(grid.mean_square for grid in field.grids)
     return float(np.sqrt(np.sum(field.uniform**2) + waves + grids))
 
 
@@ -315,13 +317,13 @@ def cross_spheres(
     >>> found.time.ravel().tolist()
     [1.0, nan]
     """
-    direction, place, _ = _checked(arrival, position, [0.0], gyroradius)
+    direction, place, _ = checked_start(arrival, position, [0.0], gyroradius)
     spheres = np.array(radii, dtype=np.float64, ndmin=1)
     if spheres.ndim != 1 or not (np.all(np.diff(spheres, prepend=0.0) > 0) and np.all(np.isfinite(spheres))):
         raise ValueError(f"radii {radii!r}: expected positive, increasing radii in gyroradii")
     if not (np.isfinite(longest_time) and longest_time > 0):
         raise ValueError(f"longest_time {longest_time}: expected a positive time in 1/Omega")
-    longest = _checked_step(ensemble_step(field, gyroradius) if step is None else step)
+    longest = checked_step(ensemble_step(field, gyroradius) if step is None else step)
     count = max(1, int(np.ceil(longest_time / longest - 1e-9)))
     shape = (spheres.size, 3, direction.shape[1])
     times, positions, directions = np.empty((shape[0], shape[2])), np.empty(shape), np.empty(shape)
@@ -332,7 +334,7 @@ def cross_spheres(
     return Crossings(spheres, times, positions, -directions)
 
 
-def _checked_step(step: float) -> float:
+def checked_step(step: float) -> float:
     """Return the step, or say what is wrong."""
     if not (np.isfinite(step) and step > 0):
         raise ValueError(f"step {step}: expected a positive time in 1/Omega")
@@ -352,7 +354,7 @@ def _track(
     single: bool,
     backward: bool,
 ) -> Orbits:
-    direction, place, stops = _checked(start, position, times, gyroradius)
+    direction, place, stops = checked_start(start, position, times, gyroradius)
     name = scheme or ("leapfrog" if tolerance is None else "multirate")
     if name not in ("leapfrog", "yoshida", "multirate"):
         raise ValueError(f"scheme {scheme!r}: expected leapfrog, yoshida or multirate")
@@ -365,7 +367,7 @@ def _track(
     if single and name != "leapfrog":
         raise ValueError(f"scheme {name!r}: sums in single precision are for the leapfrog alone")
     if step is not None:
-        _checked_step(step)
+        checked_step(step)
     shape = (stops.size, 3, direction.shape[1])
     positions, directions, drift = np.empty(shape), np.empty(shape), np.zeros(shape[2])
     charge = 1.0 if backward else -1.0
@@ -380,9 +382,7 @@ def _track(
         kernels.adams(*arguments)
     else:
         longest = ensemble_step(field, gyroradius) if step is None else step
-        intervals = np.diff(stops, prepend=0.0)
-        counts = np.ceil(intervals / longest - 1e-9).astype(np.int64)
-        steps = intervals / np.maximum(counts, 1)
+        steps, counts = equal_steps(stops, longest)
         if single:
             kernels.anchored_leapfrog(place, direction, charge, steps, counts, *arrays, positions, directions)
         elif name == "leapfrog":
@@ -393,6 +393,13 @@ def _track(
             )  # fmt: skip
         drift = np.max(np.abs(np.linalg.norm(directions, axis=1) - 1.0), axis=0, initial=0.0)
     return Orbits(stops, positions, -directions if backward else directions, drift)
+
+
+def equal_steps(stops: FloatArray, longest: float) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return lengths and numbers of the equal steps that lead from each time to the next, the first from 0."""
+    intervals = np.diff(stops, prepend=0.0)
+    counts = np.ceil(intervals / longest - 1e-9).astype(np.int64)
+    return intervals / np.maximum(counts, 1), counts
 
 
 def _multirate(plan: _Plan, longest: float, stops: FloatArray, wave: FloatArray) -> tuple[Any, ...]:
@@ -452,7 +459,7 @@ def _integrals(nodes: NDArray[Any], end: float) -> tuple[FloatArray, FloatArray]
     return values @ (weight * (end - s)), values @ weight
 
 
-def _checked(
+def checked_start(
     start: ArrayLike, position: ArrayLike | None, times: ArrayLike, gyroradius: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return directions (3, n), positions (3, n) and times (n_time,), or say what is wrong."""
