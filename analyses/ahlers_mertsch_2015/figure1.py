@@ -31,7 +31,6 @@ skies = common.skies
 ELL = tuple(range(2, 10))
 WAYS = ("parallel", "perpendicular")
 STYLES = {"parallel": "-", "perpendicular": ":"}
-UNIT = "(r_L |grad n| / n)^2"
 # From here on the line of Eq. (71), whose K is that of the longest time, is drawn.
 DIFFUSIVE_FROM = 3.0
 

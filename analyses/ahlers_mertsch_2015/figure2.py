@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from obsfit_models.relative_diffusion import power_ratio as relative_diffusion
+from obsfit_models.turbulence.anisotropy import orientation, rotated_alm
 from obsfit_models.turbulence.displacement import DisplacementEnsemble
 from obsfit_models.turbulence.sky_spectra import diffusive_shot_noise, jackknife, power_ratio
 
@@ -136,9 +137,7 @@ def beside(record: PowerSpectrum, found: dict[str, Simulated]) -> tuple[Table, f
 
 def oriented(alm: ComplexArray, turn: float) -> ComplexArray:
     """Return a sky turned by an angle about z and then with z towards the local field, as equatorial a_lm."""
-    turned = np.array(alm, dtype=np.complex128)
-    hp.rotate_alm(turned, turn, 0.5 * np.pi - FIELD_DEC, FIELD_RA)
-    return turned
+    return rotated_alm(alm, orientation(hp.ang2vec(0.5 * np.pi - FIELD_DEC, FIELD_RA), turn=turn))
 
 
 def field_of_view(ensemble: DisplacementEnsemble, operator: ObservationOperator) -> dict[str, FloatArray]:
