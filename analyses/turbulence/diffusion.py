@@ -421,7 +421,7 @@ def make(context: Context) -> FigureEntry:
         caption="Orbits through sums of plane waves. (a) Diffusion coefficient in isotropic Kolmogorov turbulence "
         "without a mean field, beside a published fit and the limit of small deflections; (b) its ratio to the fit. "
         "(c) Running coefficients along and across a mean field as strong as the turbulence, spectrum of the papers. "
-        "(d) Relative scattering rate of pairs that meet at one place, against the cosine x between them, after three "
+        "(d) Relative scattering rate of pairs that meet at one place, against the cosine x between them, after four "
         "times; grey: powers 1/3, 1/2 and 2/3 of 1 - x. Errors are those of the mean over fields.",
         alt="Four panels. The diffusion coefficient rises slowly up to a gyroradius of a tenth of the correlation "
         "length, then steeply, near a square law; it is above the fit at low rigidity and below it around one. Running "
