@@ -321,6 +321,19 @@ def test_what_is_resolved_for_the_smallest_gyroradius_is_left_out_for_the_larges
     assert np.abs(one[0] - other[0]).max() > 1e-3
 
 
+def test_waves_that_are_left_out_are_missed_by_the_checks_too(caplog):
+    """The spectrum goes to k_max r_L = 10.5 at 0.5; what the particles see ends at 3."""
+    with caplog.at_level(logging.WARNING):
+        check_ensemble(settings(gyroradius=(0.5,)))
+        assert "k_max r_L" not in caplog.text
+        check_ensemble(settings(gyroradius=(0.5,), resolved_to=3.0))
+    assert "k_max r_L is 3: below 10" in caplog.text
+    with pytest.raises(
+        ConfigurationError, match=r"resolved_to = 1\.5\n.*3\.14: at a gyroradius of 5 no wave is left"
+    ):
+        check_ensemble(settings(gyroradius=(5.0,), resolved_to=1.5))
+
+
 def test_what_is_wrong_with_settings_is_told_before_what_they_would_replace(tmp_path, capsys):
     path = configuration(tmp_path, "realisations = 3", "realisations = 1")
     assert leave("ensemble", path) == 0

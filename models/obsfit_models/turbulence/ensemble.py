@@ -149,9 +149,8 @@ class EnsembleSettings:
         leapfrog, which keeps statistics and not single orbits. With times alone, in place of a step.
     resolved_to : float
         Each rigidity sees the waves with k r_L up to this alone; 0 for all of them. At 10 one set of fields serves
-        many rigidities at the cost of the smallest. What is lost is what a spectrum cut there loses: mean free paths
-        come out 6 to 9 % too long at 10, by some per cent at 30, and 50 % at 3; the field itself keeps the rms of
-        the waves that are left.
+        many rigidities at the cost of the smallest. What is lost is the scattering by the others and their energy: mean
+        free paths come out 4 % too long at 10, a quarter or more at 3, and no longer at 30 (docs/ensembles.md).
     single_precision : bool
         Keep the a_lm of the product to 1 part in 10^7, in half the space.
     output : str
@@ -647,8 +646,17 @@ def _check_waves(settings: EnsembleSettings) -> None:
         if border >= turbulence.spectrum.k_max:
             modes = modes[:1]
     for radius in settings.gyroradii:
+        seen = turbulence.spectrum
+        if settings.resolved_to:
+            highest = settings.resolved_to / radius
+            if highest <= seen.k_min:
+                raise _refuse(
+                    "resolved_to", settings.resolved_to,
+                    f"more than {seen.k_min * radius:.3g}: at a gyroradius of {radius:g} no wave is left",
+                )  # fmt: skip
+            seen = seen.between(seen.k_min, highest)
         try:
-            check_resolution(turbulence.spectrum, modes, radius)
+            check_resolution(seen, modes, radius)
         except ModelDomainError as error:
             raise ConfigurationError(
                 f"turbulence.wavelength_min = {turbulence.wavelength_min:g}: {error.problem}", value=error.value,

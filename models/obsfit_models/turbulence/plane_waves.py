@@ -273,7 +273,8 @@ def check_resolution(spectrum: TurbulenceSpectrum, modes: Modes, gyroradius: flo
     """Refuse waves that cannot scatter particles of a gyroradius as the spectrum would; warn where they are few.
 
     Refused: no wave in resonance (k_max r_L below 1), or fewer than 10 modes per decade anywhere. Logged as warnings:
-    k_max r_L below 10 (mean free paths 6 to 9 % too long at 10, 50 % at 3), and fewer modes per decade above
+    k_max r_L below 10 (mean free paths come out 4 % too long at 10, a quarter or more at 3:
+    docs/turbulence-convergence.md, docs/turbulence-reach.md), and fewer modes per decade above
     k r_L = 0.1 than were measured to suffice in isotropic turbulence: 20 down to r_L = 0.01 of the bend-over length
     (or, without a bend, of the correlation length), 40 at 1e-3, 80 at 1e-4 and below.
 
