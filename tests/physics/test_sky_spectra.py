@@ -12,6 +12,7 @@ from obsfit_models.turbulence.sky_spectra import (
     axial_power,
     axial_share,
     component_power,
+    diffusion_of_skies,
     diffusive_shot_noise,
     field_average,
     jackknife,
@@ -20,7 +21,6 @@ from obsfit_models.turbulence.sky_spectra import (
     pixel_shot_noise,
     power_ratio,
     rigidity_power,
-    running_diffusion,
     same_power,
     standard_component_power,
     standard_power,
@@ -179,7 +179,7 @@ def test_sums_over_multipoles_are_running_diffusion_and_relative_diffusion():
     time = 3.0
     position = np.array([[1.0], [-2.0], [0.5]]) + curl @ n * time
     sky = sky_of_maps([(n, np.concatenate([position, -n]))], stop=time)
-    running, relative = running_diffusion(sky)
+    running, relative = diffusion_of_skies(sky)
     few = position[:, ::2]
     difference = few[:, :, None] - few[:, None, :]
     pairs = np.einsum("iab,jab->ij", difference, difference) / few.shape[1] ** 2 / (4 * time)
@@ -198,11 +198,11 @@ def test_running_diffusion_of_straight_lines_is_a_sixth_of_the_time():
     n = np.array(hp.pix2vec(8, np.arange(768)))
     for time in (2.0, 5.0):
         sky = sky_of_maps([(n, np.concatenate([time * n, -n]))], stop=time)
-        for tensor in running_diffusion(sky):
+        for tensor in diffusion_of_skies(sky):
             # Equal weights of the pixels err by 0.15 % for z^2.
             np.testing.assert_allclose(tensor[0, 0], time / 6 * np.eye(3), atol=2e-3 * time / 6)
     with pytest.raises(ValueError, match="times above 0"):
-        running_diffusion(sky_of_maps([(n, np.concatenate([n, -n]))], stop=0.0))
+        diffusion_of_skies(sky_of_maps([(n, np.concatenate([n, -n]))], stop=0.0))
 
 
 # ---------------------------------------------------------------------------------------------------------------

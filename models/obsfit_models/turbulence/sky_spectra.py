@@ -129,7 +129,7 @@ def diffusive_shot_noise(directions: int, time: ArrayLike, tensor: ArrayLike, gr
     return np.asarray(8 * np.pi / directions * np.asarray(time, dtype=np.float64) * (slope @ k @ slope))
 
 
-def running_diffusion(sky: Sky) -> tuple[FloatArray, FloatArray]:
+def diffusion_of_skies(sky: Sky) -> tuple[FloatArray, FloatArray]:
     r"""Return running coefficients of diffusion and of relative diffusion, two (..., n_gyroradius, n_stop, 3, 3).
 
     .. math:: K_{ij}(T) = \frac{\langle r_i r_j \rangle}{2T}, \qquad
