@@ -42,7 +42,7 @@ class TrueSky:
     rigidity_tv : ndarray, shape (n_rig,)
         Rigidities.
     alm : ndarray of complex or None, shape (n_vec, n_rig, n_alm)
-        Fixed part, healpy order (m >= 0), signs of EQUATIONS section 1.
+        Fixed part, healpy order (m >= 0), signs as in `docs/conventions.md`.
     c_ell : ndarray or None, shape (n_vec, n_rig, n_rig, lmax + 1)
         Power of the isotropic part, between all pairs of rigidities.
     draws : ndarray of complex or None, shape (n_vec, n_real, n_rig, n_alm)

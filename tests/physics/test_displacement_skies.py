@@ -90,7 +90,7 @@ def test_the_orbit_in_a_uniform_field_is_the_helix():
 
 @pytest.mark.parametrize("time", [0.3, 2.0, 7.0])
 def test_the_dipole_of_a_helix_to_1e_10(time):
-    """EQUATIONS 8: C_1 is (4 pi/9) g^2 T^2 along the field, (4 pi/9) g^2 4 sin^2(T/2) across, and nothing else."""
+    """C_1 is (4 pi/9) g^2 T^2 along the field, (4 pi/9) g^2 4 sin^2(T/2) across, and nothing else."""
     arrival = jittered_directions(8, rng=np.random.default_rng(2))
     maps = fit(arrival, np.concatenate(helix(arrival, time)), 6)
     g = 0.02
@@ -149,7 +149,7 @@ def test_a_quadrupole_at_the_start_turns_with_the_gyration():
 
 
 def test_homogeneous_dipoles_keep_their_power_on_average():
-    """EQUATIONS 7: over fields, the mean of sum_l (2l + 1) C_l / 4 pi of each p_i(-T) is 1/3 at every T."""
+    """over fields, the mean of sum_l (2l + 1) C_l / 4 pi of each p_i(-T) is 1/3 at every T."""
     seeds = np.random.SeedSequence(8).spawn(100)
     product = []
     for seed in seeds:
@@ -204,7 +204,7 @@ def bgk_walk(arrival, times, nu, omega, *, rng):
 
 
 def test_the_state_of_fick_is_stationary_under_bgk_scattering():
-    """EQUATIONS 5: <r - 3 K^T p> = -3 K^T p at all T, so that the anisotropy is 3 n . K . grad n / n from the start."""
+    """<r - 3 K^T p> = -3 K^T p at all T, so that the anisotropy is 3 n . K . grad n / n from the start."""
     nu, omega, copies = 0.5, 0.8, 40000
     tensor = bgk_tensor(nu, [0.0, 0.0, omega])
     gradient = np.array([0.4, -0.2, 0.3])

@@ -55,7 +55,7 @@ def sky_of_maps(sets, *, lmax=LMAX, stop=1.0):
 
 
 def test_power_is_the_quadrature_over_pairs_of_directions():
-    """EQUATIONS 10: C_l = (4 pi/N^2) sum_ij P_l(n_i . n_j) dI_i dI_j, on a map without power beyond l = 3."""
+    """C_l = (4 pi/N^2) sum_ij P_l(n_i . n_j) dI_i dI_j, on a map without power beyond l = 3."""
     rng = np.random.default_rng(1)
     alm = gaussian([0.3, 1.0, 0.5, 0.2], (2,), rng)
     nside = 8
@@ -173,7 +173,7 @@ def test_the_noise_of_diffusion_is_eq_71():
 
 
 def test_sums_over_multipoles_are_running_diffusion_and_relative_diffusion():
-    """EQUATIONS 8: all l give 2 T K, l >= 1 give 2 T K~ = <(r1 - r2)(r1 - r2)>/2 over pairs of directions."""
+    """all l give 2 T K, l >= 1 give 2 T K~ = <(r1 - r2)(r1 - r2)>/2 over pairs of directions."""
     n = np.array(hp.pix2vec(8, np.arange(768)))
     curl = np.array([[0.0, 0.3, -0.5], [-0.3, 0.2, 0.1], [0.5, -0.1, 0.4]])
     time = 3.0

@@ -84,7 +84,7 @@ def scattered(n, nu, times, step, kicks, rng):
 
 @pytest.mark.parametrize("kicks", [False, True])
 def test_scattering_gives_the_tensor_of_the_relaxation_equation(kicks):
-    """K(T) = (1/3) D^-1 (1 - exp(-D T)) with D = nu + [Omega x], EQUATIONS 5; <r r>/2T is its mean over T.
+    """K(T) = (1/3) D^-1 (1 - exp(-D T)) with D = nu + [Omega x]; <r r>/2T is its mean over T.
 
     33 numbers within 5.5 standard errors with 29 degrees of freedom: a false alarm in 5000.
     """

@@ -11,7 +11,7 @@ STRAIGHT = 4 * np.pi / 9
 
 
 def test_without_turbulence_the_dipole_is_that_of_a_helix():
-    """EQUATIONS 8: C_1 is (4 pi/9) T^2 along the field and (4 pi/9) 4 sin^2(T/2) across it."""
+    """C_1 is (4 pi/9) T^2 along the field and (4 pi/9) 4 sin^2(T/2) across it."""
     times = np.array([0.1, 1.0, 4.0])
     sky = displacement_sky(MagneticField(uniform=[0, 0, 1.0]), times, gyroradius=1.0, nside=8, lmax=4, step=0.01)
     power = cross_power(sky.alm, sky.alm)[0, 0]

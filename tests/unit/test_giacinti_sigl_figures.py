@@ -60,7 +60,7 @@ def test_axes_are_right_handed_with_the_galactic_centre_at_minus_y(orbits):
 
 
 def test_numbers_of_the_paper(orbits):
-    """Gyroradii of EQUATIONS: 1.081 pc (R / PV) (microgauss / B)."""
+    """Gyroradii: 1.081 pc (R / PV) (microgauss / B)."""
     assert orbits.gyroradius_pc(10) == pytest.approx(2.703, abs=2e-3)
     assert orbits.gyroradius_pc(50) == pytest.approx(13.51, abs=1e-2)
     assert orbits.spectrum().wavelength_max == 150.0
