@@ -149,7 +149,7 @@ def test_a_quadrupole_at_the_start_turns_with_the_gyration():
 
 
 def test_homogeneous_dipoles_keep_their_power_on_average():
-    """over fields, the mean of sum_l (2l + 1) C_l / 4 pi of each p_i(-T) is 1/3 at every T."""
+    """Over fields, the mean of sum_l (2l + 1) C_l / 4 pi of each p_i(-T) is 1/3 at every T."""
     seeds = np.random.SeedSequence(8).spawn(100)
     product = []
     for seed in seeds:

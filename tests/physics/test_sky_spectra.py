@@ -173,7 +173,7 @@ def test_the_noise_of_diffusion_is_eq_71():
 
 
 def test_sums_over_multipoles_are_running_diffusion_and_relative_diffusion():
-    """all l give 2 T K, l >= 1 give 2 T K~ = <(r1 - r2)(r1 - r2)>/2 over pairs of directions."""
+    """All l give 2 T K, l >= 1 give 2 T K~ = <(r1 - r2)(r1 - r2)>/2 over pairs of directions."""
     n = np.array(hp.pix2vec(8, np.arange(768)))
     curl = np.array([[0.0, 0.3, -0.5], [-0.3, 0.2, 0.1], [0.5, -0.1, 0.4]])
     time = 3.0
