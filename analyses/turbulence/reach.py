@@ -268,7 +268,7 @@ def make(context: Context) -> FigureEntry:
         f"bands: the full run; points: this run ({sizes}). Errors are from field to field; products of two sets of "
         "directions leave no shot noise.",
         alt="Three panels. Power falls more steeply with multipole the smaller the gyroradius: C_2 over C_1 "
-        "from 0.09 at 0.1 to 0.02 at a ten-thousandth. Mean free paths in gyroradii grow faster than the inverse "
+        "from 0.09 at 0.1 to 0.025 at a ten-thousandth. Mean free paths in gyroradii grow faster than the inverse "
         "two-thirds power. The gyrotropic share grows towards small gyroradii at all multipoles.",
         image="reach.png", table="reach.ecsv", comparisons=tuple(comparisons),
         deviations=(
