@@ -21,7 +21,7 @@ SHOCK_AU = (80.0, 90.0)
 """Distance of the termination shock, Section 4.1 of AM17."""
 SHOCK = 0.5 * (SHOCK_AU[0] + SHOCK_AU[1])
 NOSE = 120.0
-"""Distance of the heliopause ahead of the Sun, which AM17 does not state: Voyager 1 and 2 met it at 122 and 119 AU."""
+"""Distance of the heliopause ahead of the Sun in AU, a round number of ours: AM17 states none."""
 YEAR_AT_1_KM_S = float((1.0 * u.km / u.s * u.yr).to_value(u.au))
 """AU that 1 km/s covers in a year."""
 

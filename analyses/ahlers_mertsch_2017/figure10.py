@@ -147,8 +147,8 @@ def make(context: Context) -> FigureEntry:
         deviations=(
             "The paper shows a drawing by S. T. Suess from another review. This one is drawn anew from what the text "
             "says; only its statements are compared.",
-            f"The paper states no distance of the heliopause. It is put {heliosphere.NOSE:.0f} AU ahead, where the "
-            "Voyager probes met it (122 and 119 AU).",
+            f"The paper states no distance of the heliopause. It is put {heliosphere.NOSE:.0f} AU ahead, a round "
+            "number near to where the Voyager probes left it, for which no reference was read.",
             "The flow is a plain model: one-fluid, incompressible, without magnetic forces, a bow shock or the tilt "
             "of the interstellar field. The shock is a sphere, as in the text; in nature it is blunt too.",
             "The wind is said to reach 800 km/s near the poles; 400 km/s is our choice for the equator.",

@@ -228,6 +228,23 @@ def field_of_block(
         add_grids(position, values, shape, start, origin, spacing, periodic, cubic, field)
 
 
+@numba.njit(cache=True, error_model="numpy")
+def load_block(values: Floats, block: int, lanes: Floats) -> None:
+    """Copy particles from `block` on, of (3, n), into lanes (3, LANES); beyond the last one, it is repeated."""
+    last = values.shape[1] - 1
+    for axis in range(3):
+        for i in range(LANES):
+            lanes[axis, i] = values[axis, min(block + i, last)]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def store_block(lanes: Floats, block: int, values: Floats) -> None:
+    """Copy the lanes (3, LANES) that hold particles of their own to `values` (3, n), from `block` on."""
+    for axis in range(3):
+        for i in range(min(LANES, values.shape[1] - block)):
+            values[axis, block + i] = lanes[axis, i]
+
+
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
 def drift(position: Floats, direction: Floats, step: float) -> None:
     """Move a block along straight lines."""
@@ -325,13 +342,8 @@ def leapfrog(
     work = blocks(3)
     r, b, u = work[0], work[1], work[2]
     for block in range(0, n, LANES):
-        held = min(LANES, n - block)
-        for axis in range(3):
-            for i in range(LANES):
-                # Lanes without a particle of their own repeat the last one.
-                source = block + min(i, held - 1)
-                r[axis, i] = position[axis, source]
-                u[axis, i] = direction[axis, source]
+        load_block(position, block, r)
+        load_block(direction, block, u)
         for out in range(counts.size):
             step = steps[out]
             if counts[out] > 0:
@@ -340,10 +352,8 @@ def leapfrog(
                 field_of_block(r, uniform, waves, grids, exact, b)
                 rotate(u, b, charge * step)
                 drift(r, u, step if count + 1 < counts[out] else 0.5 * step)
-            for axis in range(3):
-                for i in range(held):
-                    positions[out, axis, block + i] = r[axis, i]
-                    directions[out, axis, block + i] = u[axis, i]
+            store_block(r, block, positions[out])
+            store_block(u, block, directions[out])
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -437,12 +447,8 @@ def anchored_leapfrog(
     work = blocks(4)
     r, b, u, home = work[0], work[1], work[2], work[3]
     for block in range(0, n, LANES):
-        held = min(LANES, n - block)
-        for axis in range(3):
-            for i in range(LANES):
-                source = block + min(i, held - 1)
-                r[axis, i] = position[axis, source]
-                u[axis, i] = direction[axis, source]
+        load_block(position, block, r)
+        load_block(direction, block, u)
         since = 0
         for out in range(counts.size):
             step = steps[out]
@@ -458,10 +464,8 @@ def anchored_leapfrog(
                     add_grids(r, values, shape, start, origin, spacing, periodic, cubic, b)
                 rotate(u, b, charge * step)
                 drift(r, u, step if count + 1 < counts[out] else 0.5 * step)
-            for axis in range(3):
-                for i in range(held):
-                    positions[out, axis, block + i] = r[axis, i]
-                    directions[out, axis, block + i] = u[axis, i]
+            store_block(r, block, positions[out])
+            store_block(u, block, directions[out])
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -487,12 +491,8 @@ def compose(
     work = blocks(3)
     r, b, u = work[0], work[1], work[2]
     for block in range(0, n, LANES):
-        held = min(LANES, n - block)
-        for axis in range(3):
-            for i in range(LANES):
-                source = block + min(i, held - 1)
-                r[axis, i] = position[axis, source]
-                u[axis, i] = direction[axis, source]
+        load_block(position, block, r)
+        load_block(direction, block, u)
         for out in range(counts.size):
             for _ in range(counts[out]):
                 for weight in weights:
@@ -501,10 +501,8 @@ def compose(
                     field_of_block(r, uniform, waves, grids, True, b)
                     rotate(u, b, charge * step)
                     drift(r, u, 0.5 * step)
-            for axis in range(3):
-                for i in range(held):
-                    positions[out, axis, block + i] = r[axis, i]
-                    directions[out, axis, block + i] = u[axis, i]
+            store_block(r, block, positions[out])
+            store_block(u, block, directions[out])
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -650,11 +648,8 @@ def adams(
     for block in range(0, n, LANES):
         held = min(LANES, n - block)
         flat[:] = 0.0
-        for axis in range(3):
-            for i in range(LANES):
-                source = block + min(i, held - 1)
-                r[axis, i] = position[axis, source]
-                u[axis, i] = direction[axis, source]
+        load_block(position, block, r)
+        load_block(direction, block, u)
         out, count = 0, 0
         summed[:] = 0
         while out < after.size:
@@ -729,14 +724,9 @@ def field_at(position: Floats, uniform: Floats, waves: Waves, grids: Grids, fiel
     work = blocks(2)
     r, b = work[0], work[1]
     for block in range(0, n, LANES):
-        held = min(LANES, n - block)
-        for axis in range(3):
-            for i in range(LANES):
-                r[axis, i] = position[axis, block + min(i, held - 1)]
+        load_block(position, block, r)
         field_of_block(r, uniform, waves, grids, True, b)
-        for axis in range(3):
-            for i in range(held):
-                field[axis, block + i] = b[axis, i]
+        store_block(b, block, field)
 
 
 @numba.njit(cache=True, error_model="numpy")
