@@ -298,7 +298,7 @@ def draw(
 
 def _against_rigidity(axes: Axes, table: Table) -> None:
     x = np.geomspace(0.007, 5.0, 100)
-    axes.plot(x, published(x), color=COLOURS["blue"], label="Harari et al. (2014)")
+    axes.plot(x, published(x), color=COLOURS["blue"], label="fit quoted from Harari et al. (2014)")
     high = x[x > 0.15]
     axes.plot(high, small_deflections(high), color=COLOURS["grey"], linestyle="--", label=r"$\frac{4}{3} x^2$")
     axes.errorbar(

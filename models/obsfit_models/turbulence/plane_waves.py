@@ -73,8 +73,9 @@ def modes_per_decade(spectrum: TurbulenceSpectrum, per_decade: float) -> int:
 def resonant_bands(gyroradius: float, *, below: float = 15.0, resonant: float = 80.0) -> tuple[ModeBand, ModeBand]:
     """Return bands that are dense where waves are in resonance with an orbit, k r_L > 0.1, and sparse below.
 
-    Too few modes keep resonances from overlapping, and particles are scattered by 20 to 30 % too little. Measured for
-    isotropic turbulence: 20 per decade suffice down to r_L = 0.01 lambda_c, 40 at 1e-3, 80 at 1e-4.
+    Too few modes keep resonances from overlapping, and particles are scattered too little: at r_L = 0.01 lambda_c mean
+    free paths are 84 +- 4, 76 +- 4 and 78 +- 3 gyroradii with 12.5, 25 and 50 per decade (docs/turbulence-reach.md). 40
+    at 1e-3 and 80 at 1e-4 are precautions, whose need is not measured here.
 
     Parameters
     ----------
@@ -275,7 +276,7 @@ def check_resolution(spectrum: TurbulenceSpectrum, modes: Modes, gyroradius: flo
     Refused: no wave in resonance (k_max r_L below 1), or fewer than 10 modes per decade anywhere. Logged as warnings:
     k_max r_L below 10 (mean free paths come out 4 % too long at 10, a quarter or more at 3:
     docs/turbulence-convergence.md, docs/turbulence-reach.md), and fewer modes per decade above
-    k r_L = 0.1 than were measured to suffice in isotropic turbulence: 20 down to r_L = 0.01 of the bend-over length
+    k r_L = 0.1 than is on the safe side in isotropic turbulence: 20 down to r_L = 0.01 of the bend-over length
     (or, without a bend, of the correlation length), 40 at 1e-3, 80 at 1e-4 and below.
 
     Parameters
