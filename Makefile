@@ -58,5 +58,5 @@ $(STAMP): pyproject.toml .ci/constraints.txt .ci/find-python
 		echo "Making $(VENV) with $$python; the first time this takes a minute or two" >&2 && \
 		"$$python" -m venv --clear $(VENV)
 	@$(INSTALL) hatchling editables
-	@$(INSTALL) --no-build-isolation -e '.[cluster,events,fetch,dev]'
+	@$(INSTALL) --no-build-isolation -e '.[cluster,events,fetch,emulator,docs,dev]'
 	@touch $@
