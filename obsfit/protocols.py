@@ -111,6 +111,33 @@ class OffersEnsemble(Protocol):
         """
 
 
+@runtime_checkable
+class OffersSimulations(Protocol):
+    """A model with a store of simulated fields, each with values of its own for some of the parameters.
+
+    What a likelihood cannot be written down for is learnt from such a store, see `obsfit.emulate`.
+    """
+
+    @property
+    def fields(self) -> int:
+        """Number of independent fields in the store."""
+
+    def field_theta(self, field: int, size: int, *, rng: np.random.Generator) -> FloatArray:
+        """Return parameter vectors (size, n_par): the field's own values where it has them, else draws of the prior.
+
+        The right ascension of a preferred direction, if there is one, is zero: data are turned by it instead.
+        """
+
+    def field_skies(
+        self, field: int, theta: FloatArray, lmax: int, *, rng: np.random.Generator
+    ) -> tuple[FloatArray, ComplexArray]:
+        """Return rigidities in TV, shape (size, n_band), and a_lm of one field there, shape (size, n_band, n_alm).
+
+        Each sky is the average over a band of rigidity about its node; nodes increase. What theta leaves open, such
+        as the angle of the field about its axis, is drawn.
+        """
+
+
 def dipole_alm(dipole: FloatArray, lmax: int = 1) -> ComplexArray:
     r"""a_lm in healpy order, shape (..., n_alm), of dipole vectors of shape (..., 3).
 
