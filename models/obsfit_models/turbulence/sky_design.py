@@ -20,12 +20,18 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from obsfit.configuration import FORBID
+from obsfit.errors import ConfigurationError
 from obsfit.execute import child_generator, run_tasks
 from obsfit_models.turbulence.directions import fitted_alm, gram_matrix, jittered_directions
 from obsfit_models.turbulence.displacement import map_sums
 from obsfit_models.turbulence.field import MagneticField
 from obsfit_models.turbulence.orbits import back_track
-from obsfit_models.turbulence.plane_waves import composite_waves, isotropic_waves, modes_per_decade
+from obsfit_models.turbulence.plane_waves import (
+    FEWEST_PER_DECADE,
+    composite_waves,
+    isotropic_waves,
+    modes_per_decade,
+)
 from obsfit_models.turbulence.spectrum import TurbulenceSpectrum
 
 FloatArray = NDArray[np.float64]
@@ -113,6 +119,56 @@ class DesignSettings:
         edges = np.log10(self.edges)
         inside = (np.arange(self.per_band) + 0.5) / self.per_band
         return 10.0 ** (edges[:-1, None] + np.diff(edges)[:, None] * inside)
+
+
+def check_design(settings: DesignSettings) -> None:
+    """Refuse settings that make no sense, before anything is computed; the first that is found.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the key and its value.
+    """
+    for key, low in (
+        ("seed", 0),
+        ("fields", 1),
+        ("bands_per_decade", 1),
+        ("per_band", 1),
+        ("lmax", 1),
+        ("sets", 1),
+    ):
+        if getattr(settings, key) < low:
+            raise _refuse(settings, key, f"a whole number, at least {low}")
+    for key, ends in (
+        ("turbulent_share", (0.0, 1.0)),
+        ("energy_index", (1.0, 3.0)),
+        ("gyroradius", (0.0, np.inf)),
+    ):
+        low, high = getattr(settings, key)
+        if not ends[0] < low < high <= ends[1]:
+            raise _refuse(settings, key, f"two numbers that increase, above {ends[0]:g}, at most {ends[1]:g}")
+    low, high = np.log10(settings.gyroradius) * settings.bands_per_decade
+    if abs(high - low - round(high - low)) > 1e-6:
+        raise _refuse(settings, "gyroradius", f"a whole number of bands, {settings.bands_per_decade} per decade")
+    if not 0 < settings.mean_free_paths[0] < settings.mean_free_paths[1]:
+        raise _refuse(settings, "mean_free_paths", "two positive numbers that increase")
+    if not hp.isnsideok(settings.nside, nest=True) or settings.nside > 512:
+        raise _refuse(settings, "nside", "a power of two, at most 512")
+    if 2 * (settings.lmax + 1) ** 2 > hp.nside2npix(settings.nside):
+        raise _refuse(
+            settings, "lmax", f"(lmax + 1)^2 at most half of the {hp.nside2npix(settings.nside)} directions"
+        )
+    if not settings.modes_per_decade >= FEWEST_PER_DECADE:
+        raise _refuse(settings, "modes_per_decade", f"at least {FEWEST_PER_DECADE:g}, better 20 or more")
+    if not settings.resolved_to >= 1:
+        raise _refuse(settings, "resolved_to", "10 or more, at least 1: below it there is no wave in resonance")
+    if not 2 * np.pi * settings.gyroradius[0] / settings.resolved_to < OUTER:
+        raise _refuse(settings, "gyroradius", f"gyroradii that see waves shorter than the longest, {OUTER:g}")
+
+
+def _refuse(settings: DesignSettings, key: str, expected: str) -> ConfigurationError:
+    value = getattr(settings, key)
+    return ConfigurationError(f"{key} = {value!r}", value=value, expected=expected)
 
 
 def design_points(settings: DesignSettings) -> FloatArray:

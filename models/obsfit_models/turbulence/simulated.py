@@ -1,0 +1,229 @@
+"""Simulated turbulence: skies of a density gradient in fields of many turbulences, for emulators to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import healpy as hp
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from scipy.stats import anglit, uniform
+
+from obsfit.errors import ConfigurationError, ModelDomainError
+from obsfit.parameters import Parameter, draw_prior
+from obsfit.protocols import EnsembleSummary
+from obsfit_models.turbulence.design_library import DesignLibrary, cut_design, read_design, write_design
+from obsfit_models.turbulence.sky_design import DesignSettings, check_design, expected_path, run_design
+
+FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
+
+REFERENCE_TV = 10.0
+"""Rigidity of the parameters log10_gyroradius and log10_amplitude, in TV."""
+PRODUCT = "design.h5"
+
+# scipy's anglit with scale 2 has density cos(x) / 2: directions all over the sphere are equally likely.
+_PARAMETERS = (
+    Parameter(
+        "log10_gyroradius", uniform(-2.3, 0.6), unit="",
+        description="log10 of the gyroradius at 10 TV over the bend-over length, in the rms of the total field",
+        latex=r"\log_{10} r_L / \lambda_c",
+    ),
+    Parameter(
+        "turbulent_share", uniform(0.3, 0.7), unit="",
+        description="share of the turbulence in the energy of the field, sigma^2 / (1 + sigma^2)", latex=r"\eta",
+    ),
+    Parameter(
+        "energy_index", uniform(1.5, 0.4), unit="",
+        description="index q of the energy spectrum, E(k) as k^-q; 5/3 is Kolmogorov's", latex="q",
+    ),
+    Parameter(
+        "log10_amplitude", uniform(-4.0, 1.7), unit="",
+        description="log10 of the relative gradient of the density times the expected mean free path, at 10 TV",
+        latex=r"\log_{10} A",
+    ),
+    Parameter(
+        "gradient_angle", anglit(0.5 * np.pi, 2.0), unit="rad",
+        description="angle between the gradient of the density and the mean field", latex=r"\theta_\nabla",
+    ),
+    Parameter(
+        "gradient_declination", anglit(0.0, 2.0), unit="rad",
+        description="declination towards which the density grows", latex=r"\delta_\nabla",
+    ),
+    Parameter(
+        "gradient_right_ascension", uniform(0.0, 2.0 * np.pi), unit="rad",
+        description="right ascension towards which the density grows", latex=r"\alpha_\nabla",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SimulatedTurbulence:
+    r"""Skies of a density gradient seen through fields of many turbulences, one field of each.
+
+    .. math:: \delta I(n) = \left[r_i(-T) - 3 K_{ij}\, \hat p_j(-T)\right] \partial_i \ln n_\mathrm{CR},
+
+    Eq. (64) of AM17, with the maps of a design of fields (`sky_design`). Each field has a turbulent share and an index
+    of its own; the gyroradius at 10 TV, the gradient and its direction are free. Nothing can be drawn at parameters of
+    choice: from what it offers (`obsfit.protocols.OffersSimulations`) an emulator learns the distribution of data as a
+    function of them.
+
+    The amplitude is that of the gradient over the expected mean free path (`sky_design.expected_path`) at 10 TV, in
+    place of the gradient itself: the dipole that Fick's law gives for a gradient along the mean field is within a
+    factor of 1.5 of it, so that the prior of the dipole does not depend on the other parameters.
+
+    Parameters
+    ----------
+    library : Path or str
+        Product of ``obsfit ensemble`` with ``model = "simulated-turbulence"``.
+    """
+
+    library: Path | str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the entry point."""
+        return "simulated-turbulence"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Turbulence, gradient and its direction."""
+        return _PARAMETERS
+
+    @property
+    def ensemble_settings(self) -> type[Any]:
+        """Settings of a design, see `sky_design.DesignSettings`."""
+        return DesignSettings
+
+    def run_ensemble(
+        self,
+        settings: DesignSettings,
+        *,
+        base: Path,
+        workers: int,
+        scheduler: str | None,
+        progress: bool,
+        overwrite: bool,
+    ) -> EnsembleSummary:
+        """Compute a design, resumable, and write its library to ``design.h5`` in its output folder.
+
+        Raises
+        ------
+        ConfigurationError
+            As `sky_design.check_design`, and if there is a library that may not be replaced.
+        """
+        check_design(settings)
+        path = base / settings.output / PRODUCT
+        if path.exists() and not overwrite:
+            raise ConfigurationError(
+                "there is a library already", path=path, expected="an output without one",
+                remedy="Choose another output, or replace it with --overwrite: finished fields are not done again.",
+            )  # fmt: skip
+        results = run_design(settings, base=base, workers=workers, scheduler=scheduler, progress=progress)
+        library = cut_design(settings, results)
+        write_design(path, library, overwrite=overwrite)
+        cpu = sum(float(result["cpu_s"]) for result in results)
+        facts = {
+            "fields": len(results),
+            "bands": library.gyroradius.size,
+            "lmax": library.lmax,
+            "cpu_s": round(cpu, 1),
+        }
+        return EnsembleSummary(path, facts, tuple(_rows(library)))
+
+    @cached_property
+    def skies(self) -> DesignLibrary:
+        """The library, read at its first use.
+
+        Raises
+        ------
+        ConfigurationError
+            If none is given.
+        DataFormatError
+            As `design_library.read_design`.
+        """
+        if self.library is None:
+            raise ConfigurationError(
+                "simulated-turbulence: no library is given", expected="library, the product of 'obsfit ensemble'",
+                remedy="Make one with 'obsfit ensemble analyses/turbulence/design.toml', and give its path.",
+            )  # fmt: skip
+        return read_design(self.library)
+
+    @property
+    def fields(self) -> int:
+        """Number of fields in the library."""
+        return len(self.skies.point)
+
+    def field_theta(self, field: int, size: int, *, rng: np.random.Generator) -> FloatArray:
+        """Return parameter vectors (size, 7): share and index of the field, right ascension 0, else the prior."""
+        theta = draw_prior(_PARAMETERS, size, rng=rng)
+        theta[:, 1:3] = self.skies.point[field]
+        theta[:, 6] = 0.0
+        return theta
+
+    def field_skies(
+        self, field: int, theta: FloatArray, lmax: int, *, rng: np.random.Generator
+    ) -> tuple[FloatArray, ComplexArray]:
+        """Return rigidities in TV (size, n_band) and skies (size, n_band, n_alm) of one field.
+
+        The gradient makes the angle of theta with the mean field, at a random angle about it; its direction in the sky
+        is that of theta, and field and sky are turned by a random angle about it. Share and index of theta are not
+        used: they are those of the field, see `field_theta`.
+
+        Raises
+        ------
+        ModelDomainError
+            If lmax is above that of the library.
+        """
+        library = self.skies
+        if lmax > library.lmax:
+            raise ModelDomainError(
+                f"lmax {lmax}: the library ends at l = {library.lmax}", value=lmax,
+                expected=f"at most {library.lmax}", remedy="Make a design with a larger lmax and nside.",
+            )  # fmt: skip
+        maps = _truncated(library.alm[field], lmax)
+        share, index = (float(value) for value in library.point[field])
+        vectors = np.atleast_2d(theta)
+        about_field, about_gradient = rng.uniform(0.0, 2.0 * np.pi, size=(2, len(vectors)))
+        skies = np.empty((len(vectors), maps.shape[0], maps.shape[-1]), dtype=np.complex128)
+        for s, (log10_radius, _, _, log10_amplitude, angle, dec, ra) in enumerate(vectors):
+            radius = 10.0**log10_radius
+            gradient = 10.0**log10_amplitude / (radius * expected_path(radius, share, index))
+            turn = about_field[s]
+            direction = np.array([np.sin(angle) * np.cos(turn), np.sin(angle) * np.sin(turn), np.cos(angle)])
+            alm = np.einsum("i,bik->bk", gradient * direction, maps)
+            # From the frame of the field: the gradient to the z axis, about it, and to its place in the sky.
+            whole = (
+                Rotation.from_euler("ZYZ", [ra, 0.5 * np.pi - dec, about_gradient[s]])
+                * Rotation.from_euler("YZ", [-angle, -turn])
+            )  # fmt: skip
+            phi, tilt, psi = whole.as_euler("ZYZ")
+            for b, one in enumerate(alm):
+                turned = np.ascontiguousarray(one)
+                hp.rotate_alm(turned, psi, tilt, phi, lmax=lmax)
+                skies[s, b] = turned
+        rigidity = REFERENCE_TV * library.gyroradius / 10.0 ** vectors[:, :1]
+        return rigidity, skies
+
+
+def _rows(library: DesignLibrary) -> list[dict[str, float | int | str | None]]:
+    """One row for each band: power of the dipole and of l = 2 over it, means over fields and components."""
+    ell, m = hp.Alm.getlm(library.lmax)
+    twice = np.where(m == 0, 1.0, 2.0)
+    power = twice * np.abs(library.alm) ** 2
+    rows: list[dict[str, float | int | str | None]] = []
+    for b, radius in enumerate(library.gyroradius):
+        c_ell = [float(power[:, b][..., ell == order].sum(-1).mean() / (2 * order + 1)) for order in (1, 2)]
+        rows.append({"gyroradius": float(radius), "C_1": c_ell[0], "C_2 / C_1": c_ell[1] / c_ell[0]})
+    return rows
+
+
+def _truncated(alm: ComplexArray, lmax: int) -> ComplexArray:
+    """The a_lm up to a smaller lmax, last axis in healpy order."""
+    whole = hp.Alm.getlmax(alm.shape[-1])
+    ell, m = hp.Alm.getlm(lmax)
+    return alm[..., hp.Alm.getidx(whole, ell, m)]
