@@ -180,7 +180,7 @@ def _mock_power(
     if sky.c_ell is None or sky.alm is not None:
         raise ConfigurationError("mock spectra need a model that offers c_ell alone")
     values = dict(zip(posterior.names, truth[0], strict=True))
-    noise = map_noise(configuration, term.record, values)
+    noise = map_noise(configuration.noise_table, term.record, values)
     record = mock_spectrum(sky.c_ell[0, 0, 0], term.record, **noise, rng=rng)
     return replace(term, record=record)
 

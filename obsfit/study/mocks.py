@@ -84,21 +84,19 @@ def run_mocks(
     )  # fmt: skip
 
 
-def map_noise(
-    configuration: StudyConfiguration, record: PowerSpectrum, values: Mapping[str, float]
-) -> dict[str, Any]:
+def map_noise(noise_table: str, record: PowerSpectrum, values: Mapping[str, float]) -> dict[str, Any]:
     """Return the arguments by which `obsfit.mock.mock_spectrum` and `observe_full_sky` make the noise of a map.
 
     Parameters
     ----------
-    configuration : StudyConfiguration
-        Names the table of the error against declination.
+    noise_table : str
+        Auxiliary table of the error against declination.
     record : PowerSpectrum
         Its estimate of the noise is that of the mock, times ten to the nuisance.
     values : mapping of str to float
         Parameters of the truth; ``log10_noise`` counts.
     """
-    table = load_table(configuration.noise_table)
+    table = load_table(noise_table)
     dec = 0.5 * (u.Quantity(table["dec_min"]) + u.Quantity(table["dec_max"])).to_value("rad")
     sigma = np.asarray(table["sigma"], dtype=np.float64)
     known = np.isfinite(sigma)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
+from numpy.typing import NDArray
 
 from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.execute import child_generator
@@ -35,6 +36,7 @@ ANALYSES = ("joint", "independent")
 NODES_PER_DECADE = 8
 LMAX = 45
 Record = PowerSpectrum | DipoleMeasurements
+ComplexArray = NDArray[np.complex128]
 
 
 @dataclass(frozen=True)
@@ -246,21 +248,56 @@ def _observed(
     alm = rigidity_sky(sky.c_ell[0], rng=rng)
     if sky.alm is not None:
         alm = alm + sky.alm[0]
+    return observe_records(
+        configuration.noise_table, term.records, alm, rigidity, values, energy_spread=term.energy_spread, rng=rng
+    )
+
+
+def observe_records(
+    noise_table: str,
+    records: Sequence[Record],
+    alm: ComplexArray,
+    rigidity_tv: FloatArray,
+    values: Mapping[str, float],
+    *,
+    energy_spread: bool = True,
+    rng: np.random.Generator,
+) -> tuple[Record, ...]:
+    """Return what the analyses of several records would have published of one sky, seen on maps.
+
+    Parameters
+    ----------
+    noise_table : str
+        Auxiliary table of the error against declination of nearly full maps.
+    records : sequence of PowerSpectrum and DipoleMeasurements
+        To imitate.
+    alm : ndarray of complex, shape (n_rig, n_alm)
+        Sky at the rigidities, healpy order.
+    rigidity_tv : ndarray, shape (n_rig,)
+        Increasing.
+    values : mapping of str to float
+        What errs: ``response_width``, ``log10_noise``, ``amplitude_scatter``, ``direction_scatter`` (degrees),
+        ``log10_intrinsic_scatter`` and the deviations of declination weights (`weight_name`); absent: nothing.
+    energy_spread : bool
+        Whether observations average over energies, or see their median alone.
+    rng : numpy.random.Generator
+        Source of energies, noise and errors.
+    """
     found: list[Record] = []
-    for record in term.records:
+    for record in records:
         response = energy_response_for(record)
         median, spread = np.atleast_1d(record.energy_tev), response.spread_dex
-        width = values.get("response_width", 1.0) if term.energy_spread and spread is not None else 0.0
+        width = values.get("response_width", 1.0) if energy_spread and spread is not None else 0.0
         spreads = np.zeros((median.size, 2)) if spread is None else width * spread
         events = np.array(
-            [energy_histogram(e, (s[0], s[1]), rigidity, rng=rng) for e, s in zip(median, spreads, strict=True)]
+            [energy_histogram(e, (s[0], s[1]), rigidity_tv, rng=rng) for e, s in zip(median, spreads, strict=True)]
         )
         if isinstance(record, DipoleMeasurements):
             errors = experiment_errors(record, sorted(set(record.observatory)), values, rng=rng)
             dipoles = observe_dipoles(alm, events, record, **errors, rng=rng)
             found.append(replace(dipoles, provenance=record.provenance))
         elif record.kind == "full-sky":
-            noise = map_noise(configuration, record, values)
+            noise = map_noise(noise_table, record, values)
             spectrum = observe_full_sky(alm, events[0], record, **noise, rng=rng)
             found.append(replace(record, c_ell=spectrum.c_ell))
         else:
@@ -269,7 +306,7 @@ def _observed(
 
 
 def _pseudo(
-    record: PowerSpectrum, alm: np.ndarray, events: FloatArray, deviation: float, rng: np.random.Generator
+    record: PowerSpectrum, alm: ComplexArray, events: FloatArray, deviation: float, rng: np.random.Generator
 ) -> PowerSpectrum:
     calibration = calibrated_window(record)
     if calibration is None:
