@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from math import degrees, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,6 +139,8 @@ def fetch(
 
 def _understood(sheet: Sheet) -> dict[str, Any]:
     """Return how a sheet is read: by the record that it declares, else by its columns."""
+    import numpy as np
+
     from obsfit.ingest.catalogue import record_kind
     from obsfit.ingest.dipoles import dipoles_from_sheet
     from obsfit.ingest.projections import projection_from_sheet
@@ -161,6 +165,7 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
             "observatories": list(dict.fromkeys(dipoles.observatory)),
             "methods": list(dict.fromkeys(dipoles.method)),
             "energies": f"{energies.min():g} to {energies.max():g} TeV",
+            "declinations": _bands(dipoles.dec_min_rad, dipoles.dec_max_rad),
             "limits": int(dipoles.is_limit.sum()),
             "rows without usable errors": int((~dipoles.errors_usable).sum()),
             "measurements": list(dipoles.measurement),
@@ -175,6 +180,10 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
             "summary": f"{len(entries)} {'spectra' if len(entries) > 1 else 'spectrum'}, kind {first.kind}",
             "record": kind,
             "filtered": first.filtered,
+            "declinations": _bands(
+                [entry.spectrum.dec_min_rad for entry in entries], [entry.spectrum.dec_max_rad for entry in entries]
+            ),
+            "noise": "given" if all(np.isfinite(entry.spectrum.noise).all() for entry in entries) else "not given",
             "multipoles": [int(ell) for ell in first.ell],
             "spectra": spectra,
         }
@@ -187,6 +196,15 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
         }
     as_table(sheet)
     return {"summary": f"a table of {sheet.n_rows} rows", "record": kind, "columns": list(sheet.names)}
+
+
+def _bands(low_rad: Iterable[float], high_rad: Iterable[float]) -> list[str]:
+    """Return the declination bands, each once, in the order of the rows."""
+    bands = [
+        "not given" if isnan(low) else f"{degrees(low):.4g} to {degrees(high):.4g} deg"
+        for low, high in zip(low_rad, high_rad, strict=True)
+    ]
+    return list(dict.fromkeys(bands))
 
 
 def _aligned(sheet: Sheet) -> list[str]:

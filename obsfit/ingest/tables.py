@@ -178,6 +178,7 @@ class ColumnReader:
 
     def __init__(self, sheet: Sheet, known: Sequence[str] = (), what: str = "a table") -> None:
         self.sheet = sheet
+        self.known = known
         self.what = what
         self.bad: list[BadValue] = []
         self._places: set[tuple[int | None, str | None]] = set()
@@ -371,10 +372,11 @@ class ColumnReader:
 
     def _missing(self, name: str, with_unit: str) -> None:
         there = _short(", ".join(self.sheet.names), 200)
+        strange = [other for other in self.sheet.names if other not in self.known]
         needed = f"it is needed {with_unit};" if with_unit else "it is needed;"
         self.add(
             None, name, None,
-            f"column {name!r} is missing{nearest(name, self.sheet.names)}; {needed} there are {there}",
+            f"column {name!r} is missing{nearest(name, strange)}; {needed} there are {there}",
         )  # fmt: skip
 
     def _factor(self, name: str, unit: str) -> float:
@@ -473,7 +475,8 @@ def parse_quantity(text: str, unit: str) -> tuple[float, str | None]:
     if problem is not None:
         return math.nan, problem
     if not match[2]:
-        return math.nan, f"{_short(text)!r} has no unit; write for example '{_short(match[1])} {unit}'"
+        usual = {"rad": "deg"}.get(unit, unit)
+        return math.nan, f"{_short(text)!r} has no unit; write for example '{_short(match[1])} {usual}'"
     factor = conversion(match[2], unit)
     if factor is None:
         return math.nan, f"unit {_short(match[2])!r} does not convert to {unit}"

@@ -402,8 +402,8 @@ def _events(record: PowerSpectrum, window: DeclinationWindow) -> float:
     if not np.all(np.isfinite(record.noise)):
         raise ObsfitError(
             f"{record.measurement}: the noise is not in the record",
-            expected="the number of events inside the window",
-            remedy="Pass events=, or give the column noise.",
+            expected="a column noise",
+            remedy="Give the power of an isotropic sky in it, or in Python the number of events inside the window.",
         )
     return 4.0 * np.pi * window.sky_fraction**2 / float(np.mean(record.noise))
 

@@ -69,6 +69,30 @@ def test_check_says_how_a_file_is_understood(capsys, tmp_path, text, expected):
     assert json.loads(run(capsys, "check", str(path), "--json")[1])["schema"] == 1
 
 
+def test_check_tells_the_band_and_whether_there_is_noise(capsys, tmp_path):
+    """Both are silent in a file, and a fit hangs on them."""
+    path = tmp_path / "mine.csv"
+    head = "# kind: pseudo\n# filtered: yes\n# energy: 10 TeV\n# dec_min: -26 deg\n# dec_max: 64 deg\n"
+    path.write_text(head + "ell,c_ell,noise\n1,1e-8,1e-9\n")
+    out = run(capsys, "check", str(path))[1]
+    assert "declinations: -26 to 64 deg\n" in out
+    assert "noise: given\n" in out
+    path.write_text(head + "ell,c_ell,noise\n1,1e-8,1e-9\n2,1e-8,\n")
+    assert "noise: not given\n" in run(capsys, "check", str(path))[1]
+    dipole = "HAWC,deprojected,10,1e-3,1e-5,20,1"
+    head = "observatory,method,energy [TeV],amplitude,amplitude_error,phase [deg],phase_error [deg]"
+    path.write_text(f"{head},latitude [deg],zenith_max [deg]\n{dipole},19,45\n{dipole},,\n")
+    assert "declinations: -26 to 64 deg, not given\n" in run(capsys, "check", str(path))[1]
+
+
+def test_a_column_under_another_name_and_an_angle_without_unit_are_told_as_they_were_meant(capsys, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("# kind: pseudo\n# filtered: yes\n# dec_min: -26 deg\n# dec_max: 64\nell,c_l\n1,1e-8\n")
+    err = run(capsys, "check", str(path))[2]
+    assert "column 'c_ell' is missing; did you mean 'c_l'?" in err
+    assert "write for example '64 deg'" in err
+
+
 def test_check_of_a_bad_file_lists_its_faults_and_leaves_with_three(capsys, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("observatory,method,energy,amplitude,amplitude_error,phase [deg]\nHAWC,best,10,-1,0.1,x\n")
