@@ -181,7 +181,8 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
             "record": kind,
             "filtered": first.filtered,
             "declinations": _bands(
-                [entry.spectrum.dec_min_rad for entry in entries], [entry.spectrum.dec_max_rad for entry in entries]
+                [entry.spectrum.dec_min_rad for entry in entries],
+                [entry.spectrum.dec_max_rad for entry in entries],
             ),
             "noise": "given" if all(np.isfinite(entry.spectrum.noise).all() for entry in entries) else "not given",
             "multipoles": [int(ell) for ell in first.ell],
