@@ -69,6 +69,10 @@ def load_model(name: str, **settings: Any) -> Model:
         ) from error
     if not isinstance(model, Model):
         raise PluginError(f"model {name!r} lacks a name or parameters", expected="obsfit.protocols.Model")
-    if not isinstance(model, OffersDipole | OffersPower | OffersAlm | OffersDraws):
-        raise PluginError(f"model {name!r} predicts nothing", expected="one of dipole, c_ell, alm, draws")
+    # Of a store of simulations only the type is asked: the number of its fields may need a file.
+    simulates = hasattr(type(model), "field_skies")
+    if not simulates and not isinstance(model, OffersDipole | OffersPower | OffersAlm | OffersDraws):
+        raise PluginError(
+            f"model {name!r} predicts nothing", expected="one of dipole, c_ell, alm, draws, field_skies"
+        )
     return model
