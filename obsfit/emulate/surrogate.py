@@ -5,8 +5,7 @@ What a surrogate is: `obsfit.emulate.surrogate_density`. How it is learnt:
 * the mean of each datum by least squares with a slight ridge, on polynomials of the parameters;
 * the logarithm of its scale by maximum likelihood of the absolute residuals, :math:`\ln s + |r|/s`, which is convex
   and does not hang on single large residuals as squares would;
-* its shape by quantiles of the standardised residuals, and beyond the outermost by the straight tail of maximum
-  likelihood;
+* its shape by quantiles of the standardised residuals, and beyond the outermost by the tail of maximum likelihood;
 * the correlation of the normal scores by their second moments, shrunk to the unit matrix by what predicts groups that
   were held out best.
 
@@ -44,10 +43,14 @@ SCORES = np.array([-2.0, -1.3, -0.65, 0.0, 0.65, 1.3, 2.0])
 """Normal scores of the knots of the monotone maps: beyond the outermost lie 2.3 per cent on each side."""
 SHRINKAGES = (1e-4, 1e-3, 3e-3, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0)
 """Weights of the unit matrix in the correlation that are tried."""
+TAILS = (0.0, 0.25, 0.5, 1.0)
+"""Numbers c of tails that are tried, from the exponential to the normal law: none decays faster than the latter."""
 RIDGE = 0.1
 """Penalty of a squared coefficient, in units of the residual variance of one group: a prior three times as wide."""
 LEAST_GROUPS = 10
 """Fewest groups that something can be learnt from."""
+LEAST_SIMULATIONS = 200
+"""Fewest simulations: some must lie in the tails, beyond the outermost knots, of each replicate."""
 FOLDS = 5
 """Into how many parts groups are divided where some are held out."""
 
@@ -251,6 +254,8 @@ class _Design:
         still = np.flatnonzero(np.ptp(ordered.values, axis=0) == 0)
         if still.size:
             raise ValueError(f"{training.labels[still[0]]} is the same in all simulations: it has no density")
+        if len(ordered.group) < LEAST_SIMULATIONS:
+            raise ValueError(f"{len(ordered.group)} simulations: expected at least {LEAST_SIMULATIONS}")
         base = base_columns(ordered.theta, training.names, chosen)
         centre, spread = base.mean(axis=0), base.std(axis=0)
         spread = np.where(spread > 1e-12 * np.maximum(1.0, abs(centre)), spread, 1.0)
@@ -280,12 +285,13 @@ class _Part:
     log_scale: FloatArray
     knots: FloatArray
     slopes: FloatArray
+    tails: FloatArray
     correlation: FloatArray
 
 
 def _surrogate(design: _Design, parts: Sequence[_Part], configuration: Mapping[str, object]) -> Surrogate:
     theta = design.training.theta
-    fields = ("mean", "log_scale", "knots", "slopes", "correlation")
+    fields = ("mean", "log_scale", "knots", "slopes", "tails", "correlation")
     stacked = {name: np.stack([getattr(part, name) for part in parts]) for name in fields}
     return Surrogate(
         names=design.training.names, labels=design.training.labels, features=design.features,
@@ -327,8 +333,8 @@ def _fit(design: _Design, count: FloatArray, shrinkage: float) -> _Part:
     log_scale = np.zeros_like(mean)
     log_scale[low] = _log_scale(design.basis[:, low], np.abs(residual), weight, ridge)
     standard = residual * np.exp(-(design.basis @ log_scale))
-    knots, slopes = _maps(standard, weight)
-    return _Part(mean, log_scale, knots, slopes, _shrunk(_moments(standard, knots, slopes, weight), shrinkage))
+    maps = _maps(standard, weight)
+    return _Part(mean, log_scale, *maps, _shrunk(_moments(standard, maps, weight), shrinkage))
 
 
 def _normal_matrix(basis: FloatArray, weight: FloatArray, ridge: float) -> FloatArray:
@@ -364,18 +370,19 @@ def _log_scale(basis: FloatArray, size: FloatArray, weight: FloatArray, ridge: f
     return found
 
 
-def _maps(standard: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Knots and slopes, (n_data, n_knot), of the maps that make residuals (n, n_data) normal."""
+def _maps(standard: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Knots and slopes (n_data, n_knot) and tails (n_data, 2) of the maps that make residuals (n, n_data) normal."""
     probability = ndtr(SCORES)
     knots, slopes = np.empty((2, standard.shape[1], len(SCORES)))
+    tails = np.empty((standard.shape[1], 2))
     used = weight > 0
     for j, column in enumerate(standard[used].T):
         order = np.argsort(column, kind="stable")
         value, share = column[order], weight[used][order]
         knots[j] = np.interp(probability, np.cumsum(share) - 0.5 * share, value)
         below, above = value < knots[j, 0], value > knots[j, -1]
-        slopes[j, 0] = _tail(knots[j, 0] - value[below], share[below], -SCORES[0])
-        slopes[j, -1] = _tail(value[above] - knots[j, -1], share[above], SCORES[-1])
+        slopes[j, 0], tails[j, 0] = _tail(knots[j, 0] - value[below], share[below], -SCORES[0])
+        slopes[j, -1], tails[j, 1] = _tail(value[above] - knots[j, -1], share[above], SCORES[-1])
     width, rise = np.diff(knots, axis=1), np.diff(SCORES)
     if np.any(width <= 0):
         raise ValueError("residuals of different quantiles coincide: expected data with a density")
@@ -384,17 +391,32 @@ def _maps(standard: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatAr
     share = rise[:-1] / (rise[:-1] + rise[1:])
     inverse = (1 - share) * (width / rise)[:, :-1] + share * (width / rise)[:, 1:]
     slopes[:, 1:-1] = 1.0 / inverse
-    return knots, slopes
+    return knots, slopes, tails
 
 
-def _tail(excess: FloatArray, share: FloatArray, score: float) -> float:
-    """Slope d of a straight tail u = score + d e of maximum likelihood: d^2 <e^2> + d score <e> - 1 = 0."""
+def _tail(excess: FloatArray, share: FloatArray, edge: float) -> tuple[float, float]:
+    """Slope d and number c of the tail of maximum likelihood of residuals that exceed the outermost knot.
+
+    For the normal tail d solves d^2 <e^2> + d u_0 <e> = 1; for each c it is sought on a grid about that.
+    """
     first, second = np.average(excess, weights=share), np.average(excess**2, weights=share)
-    return float(2.0 / (score * first + np.sqrt((score * first) ** 2 + 4.0 * second)))
+    normal = 2.0 / (edge * first + np.sqrt((edge * first) ** 2 + 4.0 * second))
+    slope = normal * np.exp(np.linspace(-1.0, 1.0, 41))[:, None]
+    along = slope * excess
+    best, found = -np.inf, (float(normal), 1.0)
+    for curve in TAILS:
+        square = edge**2 + along * (2.0 * edge + curve * along)
+        gain = (np.log(slope * (edge + curve * along)) - 0.5 * (square + np.log(square))) @ share
+        if np.max(gain) > best:
+            best, found = float(np.max(gain)), (float(slope[np.argmax(gain), 0]), curve)
+    return found
 
 
-def _moments(standard: FloatArray, knots: FloatArray, slopes: FloatArray, weight: FloatArray) -> FloatArray:
-    score, _ = spline(standard, knots, SCORES, slopes)
+def _moments(
+    standard: FloatArray, maps: tuple[FloatArray, FloatArray, FloatArray], weight: FloatArray
+) -> FloatArray:
+    knots, slopes, tails = maps
+    score, _ = spline(standard, knots, SCORES, slopes, tails)
     return score.T @ (weight[:, None] * score)
 
 
@@ -412,7 +434,7 @@ def _choose_shrinkage(design: _Design, fold: IntArray) -> float:
     standard = (design.values - design.basis @ whole.mean) * np.exp(-(design.basis @ whole.log_scale))
     for part in range(FOLDS):
         inside, outside = (
-            _moments(standard, whole.knots, whole.slopes, design.weights(chosen.astype(np.float64)))
+            _moments(standard, (whole.knots, whole.slopes, whole.tails), design.weights(chosen.astype(np.float64)))
             for chosen in (fold != part, fold == part)
         )
         for i, shrinkage in enumerate(SHRINKAGES):

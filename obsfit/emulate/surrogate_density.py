@@ -5,8 +5,12 @@ With :math:`\phi` the polynomial features of the parameters, each datum is
 .. math:: y_j = m_j(\theta) + s_j(\theta)\, z_j, \qquad m_j = \phi(\theta) \cdot a_j, \quad
           \ln s_j = \phi(\theta) \cdot b_j, \qquad u_j = T_j(z_j), \quad u \sim N(0, R),
 
-where each :math:`T_j` is a monotone rational quadratic spline (Gregory and Delbourgo 1982) with linear tails: the
-density never vanishes, and its logarithm has a closed form,
+where each :math:`T_j` is a monotone rational quadratic spline (Gregory and Delbourgo 1982) with tails
+
+.. math:: u^2 = u_0^2 + 2 u_0 d\, e + c\, d^2 e^2
+
+at the distance e beyond the outermost knot, where the score is :math:`u_0` and the slope d: c = 1 is the tail of a
+normal law, c = 0 that of an exponential one. The density never vanishes, and its logarithm has a closed form,
 
 .. math:: \ln p(y \mid \theta) = \ln N(u; 0, R) + \sum_j \left[\ln T_j'(z_j) - \ln s_j\right].
 
@@ -70,7 +74,9 @@ class Surrogate:
     scores : ndarray, shape (n_knot,)
         Normal scores at the knots.
     slopes : ndarray, shape (n_replicate, n_data, n_knot)
-        Derivatives of the maps at the knots; beyond the outer ones the maps are straight.
+        Derivatives of the maps at the knots.
+    tails : ndarray, shape (n_replicate, n_data, 2)
+        The number c of the lower and the upper tail, 0 or more.
     correlation : ndarray, shape (n_replicate, n_data, n_data)
         Correlation of the normal scores.
     configuration : mapping
@@ -94,6 +100,7 @@ class Surrogate:
     knots: FloatArray
     scores: FloatArray
     slopes: FloatArray
+    tails: FloatArray
     correlation: FloatArray
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
@@ -197,7 +204,7 @@ class Surrogate:
         return Surrogate(
             self.names, tuple(labels), self.features, self.domain, self.centre, self.spread, self.exponents,
             self.mean[..., kept], self.log_scale[..., kept], self.knots[:, kept], self.scores, self.slopes[:, kept],
-            self.correlation[:, kept][:, :, kept], self.configuration,
+            self.tails[:, kept], self.correlation[:, kept][:, :, kept], self.configuration,
         )  # fmt: skip
 
     def replicate(self, index: int) -> Surrogate:
@@ -206,7 +213,7 @@ class Surrogate:
         return Surrogate(
             self.names, self.labels, self.features, self.domain, self.centre, self.spread, self.exponents,
             self.mean[one], self.log_scale[one], self.knots[one], self.scores, self.slopes[one],
-            self.correlation[one], self.configuration,
+            self.tails[one], self.correlation[one], self.configuration,
         )  # fmt: skip
 
     def draw(self, theta: ArrayLike, *, rng: np.random.Generator) -> FloatArray:
@@ -352,11 +359,11 @@ class Surrogate:
 
     def _scores(self, r: int, residual: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Normal scores T(z) and slopes T'(z) at residuals (n, n_data) of a replicate."""
-        return spline(residual, self.knots[r], self.scores, self.slopes[r])
+        return spline(residual, self.knots[r], self.scores, self.slopes[r], self.tails[r])
 
     def _residuals(self, r: int, score: FloatArray) -> FloatArray:
         """Residuals T^-1(u) at scores (n, n_data) of a replicate."""
-        return inverse_spline(score, self.knots[r], self.scores, self.slopes[r])
+        return inverse_spline(score, self.knots[r], self.scores, self.slopes[r], self.tails[r])
 
 
 def base_columns(theta: FloatArray, names: Sequence[str], features: Mapping[str, Sequence[str]]) -> FloatArray:
@@ -389,7 +396,7 @@ def polynomial(base: FloatArray, exponents: IntArray) -> FloatArray:
 
 
 def spline(
-    residual: FloatArray, knots: FloatArray, scores: FloatArray, slopes: FloatArray
+    residual: FloatArray, knots: FloatArray, scores: FloatArray, slopes: FloatArray, tails: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     r"""Return the monotone maps of each column at `residual` and their derivatives, both (n, n_data).
 
@@ -399,7 +406,7 @@ def spline(
         \quad T' = \Delta^2 \frac{d_1 \xi^2 + 2 \Delta \xi(1-\xi) + d_0 (1-\xi)^2}
                                  {[\Delta + (d_0 + d_1 - 2\Delta) \xi(1-\xi)]^2};
 
-    beyond the outer knots T is straight.
+    beyond the outermost knots, see the head of this module.
     """
     low, first, width, rise, start, end = _pieces(residual, knots, knots, scores, slopes)
     mean = rise / width
@@ -408,14 +415,18 @@ def spline(
     lower = 1.0 / (mean + (start + end - 2.0 * mean) * bend)
     score = first + rise * (mean * xi**2 + start * bend) * lower
     slope = mean**2 * (end * xi**2 + 2.0 * mean * bend + start * (1.0 - xi) ** 2) * lower**2
-    below, above = residual < knots[:, 0], residual > knots[:, -1]
-    score = np.where(below, scores[0] + slopes[:, 0] * (residual - knots[:, 0]), score)
-    score = np.where(above, scores[-1] + slopes[:, -1] * (residual - knots[:, -1]), score)
-    slope = np.where(below, slopes[:, 0], np.where(above, slopes[:, -1], slope))
-    return score, slope
+    below, above = knots[:, 0] - residual, residual - knots[:, -1]
+    lower_side, excess = below > 0, np.maximum(below, above)
+    sign, edge, at, curve = _tails(lower_side, scores, slopes, tails)
+    along = at * np.maximum(excess, 0.0)
+    outer = np.sqrt(edge**2 + along * (2.0 * edge + curve * along))
+    beyond = excess > 0
+    return np.where(beyond, sign * outer, score), np.where(beyond, at * (edge + curve * along) / outer, slope)
 
 
-def inverse_spline(score: FloatArray, knots: FloatArray, scores: FloatArray, slopes: FloatArray) -> FloatArray:
+def inverse_spline(
+    score: FloatArray, knots: FloatArray, scores: FloatArray, slopes: FloatArray, tails: FloatArray
+) -> FloatArray:
     """Return the residuals at which the monotone maps of `spline` take the values `score`, (n, n_data)."""
     table = np.broadcast_to(scores, knots.shape)
     low, first, width, rise, start, end = _pieces(score, table, knots, scores, slopes)
@@ -424,9 +435,26 @@ def inverse_spline(score: FloatArray, knots: FloatArray, scores: FloatArray, slo
     a, b, c = rise * (mean - start) + curve, rise * start - curve, -mean * up
     root = np.sqrt(np.maximum(b**2 - 4.0 * a * c, 0.0))
     inner = low + width * 2.0 * c / np.where(b + root > 0, -(b + root), -1.0)
-    below = knots[:, 0] + (score - scores[0]) / slopes[:, 0]
-    above = knots[:, -1] + (score - scores[-1]) / slopes[:, -1]
-    return np.where(score < scores[0], below, np.where(score > scores[-1], above, inner))
+    lower_side = score < scores[0]
+    sign, edge, at, curve = _tails(lower_side, scores, slopes, tails)
+    more = np.maximum(score**2 - edge**2, 0.0)
+    excess = more / (edge + np.sqrt(edge**2 + curve * more)) / at
+    outer = np.where(lower_side, knots[:, 0], knots[:, -1]) + sign * excess
+    return np.where(lower_side | (score > scores[-1]), outer, inner)
+
+
+def _tails(
+    lower_side: NDArray[np.bool_], scores: FloatArray, slopes: FloatArray, tails: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Sign, distance of the outermost score from zero, slope there and c, of the tail of each number (n, n_data)."""
+    sign = np.where(lower_side, -1.0, 1.0)
+    edge = np.where(lower_side, -scores[0], scores[-1])
+    return (
+        sign,
+        edge,
+        np.where(lower_side, slopes[:, 0], slopes[:, -1]),
+        np.where(lower_side, tails[:, 0], tails[:, 1]),
+    )
 
 
 def _pieces(
@@ -464,7 +492,8 @@ def _check(s: Surrogate) -> None:
     shapes = {
         "domain": (2, n_par), "centre": (n_base,), "spread": (n_base,), "exponents": (n_feature, n_base),
         "mean": (n_rep, n_feature, n_data), "log_scale": (n_rep, n_feature, n_data), "scores": (n_knot,),
-        "knots": (n_rep, n_data, n_knot), "slopes": (n_rep, n_data, n_knot), "correlation": (n_rep, n_data, n_data),
+        "knots": (n_rep, n_data, n_knot), "slopes": (n_rep, n_data, n_knot), "tails": (n_rep, n_data, 2),
+        "correlation": (n_rep, n_data, n_data),
     }  # fmt: skip
     for name, shape in shapes.items():
         value = getattr(s, name)
@@ -474,6 +503,8 @@ def _check(s: Surrogate) -> None:
             raise ValueError(f"{name} holds a number that is not finite")
     if n_knot < 2 or np.any(np.diff(s.knots, axis=2) <= 0) or np.any(np.diff(s.scores) <= 0):
         raise ValueError("knots or scores do not rise")
+    if not s.scores[0] < 0 < s.scores[-1] or np.any(s.tails < 0):
+        raise ValueError("scores or tails: expected scores on both sides of zero and numbers of 0 or more")
     if np.any(s.slopes <= 0) or np.any(s.spread <= 0) or np.any(s.domain[0] > s.domain[1]):
         raise ValueError("slopes, spread or domain: expected positive slopes and widths")
     if np.any(s.exponents < 0) or np.any(s.exponents > 12):

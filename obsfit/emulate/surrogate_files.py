@@ -26,7 +26,7 @@ FORMAT = "surrogate"
 FORMAT_VERSION = 1
 MAX_BYTES = 2**30
 """Largest array that is read."""
-_NUMBERS = ("domain", "centre", "spread", "mean", "log_scale", "knots", "scores", "slopes", "correlation")
+_NUMBERS = ("domain", "centre", "spread", "mean", "log_scale", "knots", "scores", "slopes", "tails", "correlation")
 
 
 def write_surrogate(

@@ -29,6 +29,7 @@ def a_surrogate(n_rep=3, n_data=3, seed=1):
     rng = np.random.default_rng(seed)
     scores = np.array([-1.5, -0.4, 0.5, 1.7])
     knots = np.cumsum(rng.uniform(0.3, 1.5, (n_rep, n_data, 4)), axis=2) - 2.0
+    tails = np.broadcast_to([[0.0, 1.0], [0.4, 0.0], [2.0, 0.7]][:n_data], (n_rep, n_data, 2)).copy()
     mixed = rng.normal(size=(n_rep, n_data, n_data + 2))
     product = mixed @ np.swapaxes(mixed, 1, 2)
     width = np.sqrt(np.einsum("rii->ri", product))
@@ -41,7 +42,7 @@ def a_surrogate(n_rep=3, n_data=3, seed=1):
         domain=np.array([[-1.0, 0.0], [1.0, 3.0]]), centre=np.array([0.1, 0.0, 0.5]), spread=np.array([0.6, 0.7, 0.4]),
         exponents=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 0, 1]]),
         mean=0.5 * rng.normal(size=(n_rep, 5, n_data)), log_scale=0.2 * rng.normal(size=(n_rep, 5, n_data)),
-        knots=knots, scores=scores, slopes=rng.uniform(0.4, 2.5, (n_rep, n_data, 4)),
+        knots=knots, scores=scores, slopes=rng.uniform(0.4, 2.5, (n_rep, n_data, 4)), tails=tails,
         correlation=0.5 * (correlation + np.swapaxes(correlation, 1, 2)), configuration={"degree": 2},
     )  # fmt: skip
 
@@ -76,7 +77,7 @@ def test_the_density_of_one_datum_integrates_to_one_with_its_tails(label):
     one = a_surrogate().marginal([label])
     # The slope of the density jumps at the knots of each replicate: pieces end there.
     kinks = np.concatenate([one.quantiles(THETA, score).ravel() for score in one.scores])
-    y, weight = gauss(np.sort(np.concatenate([np.linspace(-60.0, 60.0, 1201), kinks])), 6)
+    y, weight = gauss(np.sort(np.concatenate([np.linspace(-200.0, 200.0, 4001), kinks])), 6)
     assert weight @ density(one, y) == pytest.approx(1.0, abs=1e-9)
 
 
@@ -95,7 +96,10 @@ def test_with_straight_maps_it_is_the_normal_law_of_scipy():
     base = a_surrogate(n_rep=1)
     scores = base.scores
     straight = dataclasses.replace(
-        base, knots=np.broadcast_to(scores, base.knots.shape).copy(), slopes=np.ones_like(base.slopes)
+        base,
+        knots=np.broadcast_to(scores, base.knots.shape).copy(),
+        slopes=np.ones_like(base.slopes),
+        tails=np.ones_like(base.tails),
     )
     x, cos, sin2 = (0.3 - 0.1) / 0.6, np.cos(1.1) / 0.7, (np.sin(1.1) ** 2 - 0.5) / 0.4
     phi = np.array([1.0, x, cos, sin2, x**2 * sin2])
@@ -145,15 +149,18 @@ def test_a_conditional_density_is_joint_over_margin():
 
 def test_maps_rise_are_smooth_and_are_inverted_exactly():
     s = a_surrogate()
-    knots, slopes = s.knots[0], s.slopes[0]
+    knots, slopes, tails = s.knots[0], s.slopes[0], s.tails[0]
     residual = np.sort(np.random.default_rng(6).normal(scale=4, size=(5000, 3)), axis=0)
-    score, slope = spline(residual, knots, s.scores, slopes)
+    score, slope = spline(residual, knots, s.scores, slopes, tails)
     assert np.all(np.diff(score, axis=0) >= 0)
-    np.testing.assert_allclose(inverse_spline(score, knots, s.scores, slopes), residual, atol=1e-9)
+    np.testing.assert_allclose(inverse_spline(score, knots, s.scores, slopes, tails), residual, atol=1e-9)
     h = 1e-6
-    numerical = spline(residual + h, knots, s.scores, slopes)[0] - spline(residual - h, knots, s.scores, slopes)[0]
+    numerical = (
+        spline(residual + h, knots, s.scores, slopes, tails)[0]
+        - spline(residual - h, knots, s.scores, slopes, tails)[0]
+    )
     np.testing.assert_allclose(slope, numerical / (2 * h), rtol=1e-4)
-    at, there = spline(knots.T.copy(), knots, s.scores, slopes)
+    at, there = spline(knots.T.copy(), knots, s.scores, slopes, tails)
     np.testing.assert_allclose(at, np.repeat(s.scores[:, None], 3, axis=1), atol=1e-12)
     np.testing.assert_allclose(there, slopes.T, rtol=1e-12)
 
@@ -219,7 +226,7 @@ def test_the_order_of_simulations_does_not_matter():
         training.group[shuffled],
     )
     one, two = (fit_surrogate(t, replicates=3, rng=np.random.default_rng(9)) for t in (training, other))
-    for name in ("mean", "log_scale", "knots", "slopes", "correlation", "centre"):
+    for name in ("mean", "log_scale", "knots", "slopes", "tails", "correlation", "centre"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     tables = [surrogate_errors(t, one, rng=np.random.default_rng(10)) for t in (training, other)]
     np.testing.assert_array_equal(tables[0]["ratio"], tables[1]["ratio"])
@@ -324,6 +331,8 @@ DAMAGES = {
     "whole numbers": replace("mean", np.zeros((3, 5, 3), dtype=int)),
     "text": replace("mean", "numbers"),
     "falling knots": replace("knots", -np.cumsum(np.ones(SHAPE), axis=2)),
+    "tail below zero": replace("tails", np.full((3, 3, 2), -0.1)),
+    "scores on one side": replace("scores", np.array([0.5, 1.0, 1.5, 2.0])),
     "slope of zero": replace("slopes", np.zeros(SHAPE)),
     "no correlation": replace("correlation", np.ones((3, 3, 3))),
     "not symmetric": replace("correlation", np.eye(3) + np.triu(np.full((3, 3, 3), 0.1), 1)),
@@ -399,6 +408,11 @@ def test_what_does_not_fit_is_refused():
         ({}, {"degree": 12, "replicates": 1, "features": {"x": ("identity", "cos")}}, "expected at most half"),
         ({}, {"degree": ()}, "no degree"),
         ({"group": np.repeat(np.arange(9), 32)}, {}, "9 groups: expected at least 10"),
+        (
+            {"theta": np.zeros((150, 2)), "values": np.zeros((150, 2)), "group": np.arange(150)},
+            {},
+            "a is the same",
+        ),
         ({"values": np.ones((288, 2))}, {}, "a is the same in all simulations"),
     ],
 )
