@@ -49,7 +49,8 @@ def test_a_dipole_points_along_the_gradient_with_its_amplitude():
     rigidity, skies = model.field_skies(0, theta, 3, rng=np.random.default_rng(1))
     np.testing.assert_allclose(rigidity, 10 * np.array([0.01, 0.1]) / 10 ** theta[:, :1])
     for one, sky in zip(theta, skies, strict=True):
-        gradient = 10 ** one[3] / (10 ** one[0] * expected_path(10 ** one[0], 0.5, 1.6))
+        across = np.sqrt(np.cos(one[4]) ** 2 + 0.5**4 * np.sin(one[4]) ** 2)
+        gradient = 10 ** one[3] / (10 ** one[0] * expected_path(10 ** one[0], 0.5, 1.6) * across)
         direction = np.array([np.cos(one[5]) * np.cos(one[6]), np.cos(one[5]) * np.sin(one[6]), np.sin(one[5])])
         for size, alm in zip((2.0, 3.0), sky, strict=True):
             found = hp.alm2map(alm, 16)
@@ -67,7 +68,8 @@ def test_the_angle_to_the_field_is_kept_and_power_does_not_depend_on_the_orienta
     rng = np.random.default_rng(2)
     theta[:, 4:7] = rng.uniform([0, -1.5, 0], [np.pi, 1.5, 6.2], size=(20, 3))
     _, skies = model.field_skies(0, theta, 3, rng=rng)
-    expected = (np.cos(theta[:, 4]) / (0.01 * expected_path(0.01, 0.5, 1.6))) ** 2
+    across = np.sqrt(np.cos(theta[:, 4]) ** 2 + 0.5**4 * np.sin(theta[:, 4]) ** 2)
+    expected = (np.cos(theta[:, 4]) / (0.01 * expected_path(0.01, 0.5, 1.6) * across)) ** 2
     np.testing.assert_allclose([5 * hp.alm2cl(sky[0])[2] for sky in skies], expected, rtol=1e-7)
     # The axis of that sky is the mean field: it makes the angle of theta with the gradient.
     for one, sky in zip(theta, skies, strict=True):
