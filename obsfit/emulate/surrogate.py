@@ -77,7 +77,8 @@ def fit_surrogate(
     scale_degree : int, optional
         Degree of the polynomials of the logarithm of the scale. Default: that of the mean, but at most 2.
     replicates : int
-        How many times groups are drawn with replacement; 1 takes the training set as it is and knows no error.
+        How many times groups are drawn with replacement, each equally often in all; 1 takes the training set as it is
+        and knows no error.
     features : mapping of str to sequence of str, optional
         Functions of a parameter (see `surrogate_density.FUNCTIONS`) that stand for it in the polynomials, as
         ``{"gradient_declination": ("sin", "cos")}``. Default: the parameter itself.
@@ -101,13 +102,7 @@ def fit_surrogate(
     design = _Design.of(training, degree, scale_degree, features)
     fold = _folds(design.n_group, rng)
     shrinkage = _choose_shrinkage(design, fold)
-    parts = []
-    for _ in range(replicates):
-        count = np.ones(design.n_group)
-        if replicates > 1:
-            drawn = rng.integers(design.n_group, size=design.n_group)
-            count = np.bincount(drawn, minlength=design.n_group).astype(np.float64)
-        parts.append(_fit(design, count, shrinkage))
+    parts = [_fit(design, count, shrinkage) for count in _counts(design.n_group, replicates, rng)]
     configuration = {
         "degree": degree, "scale_degree": design.scale_degree, "shrinkage": shrinkage, "replicates": replicates,
         "groups": design.n_group, "simulations": len(design.values),
@@ -321,6 +316,18 @@ def _powers(n_base: int, degree: int) -> IntArray:
 def _folds(n_group: int, rng: np.random.Generator) -> IntArray:
     """Which of `FOLDS` parts each group belongs to, (n_group,)."""
     return rng.permutation(np.arange(n_group) % FOLDS)
+
+
+def _counts(n_group: int, replicates: int, rng: np.random.Generator) -> FloatArray:
+    """How often each group was drawn, (replicates, n_group); once if there is one replicate.
+
+    Every group is drawn equally often in all, so that what is linear in the groups has its own mean over replicates
+    (the balanced bootstrap of Davison, Hinkley and Schechtman 1986).
+    """
+    if replicates == 1:
+        return np.ones((1, n_group))
+    drawn = rng.permutation(np.tile(np.arange(n_group), replicates)).reshape(replicates, n_group)
+    return np.stack([np.bincount(one, minlength=n_group) for one in drawn]).astype(np.float64)
 
 
 def _fit(design: _Design, count: FloatArray, shrinkage: float) -> _Part:
