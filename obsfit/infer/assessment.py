@@ -8,12 +8,13 @@ from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
+from obsfit.infer.simulated_term import SimulatedTerm
 from obsfit.parameters import FloatArray
 from obsfit.records.true_sky import TrueSky
 
 
 def discrepancy(
-    term: DipoleTerm | PowerTerm | OneSkyTerm, sky: TrueSky, nuisance: FloatArray, data: FloatArray
+    term: DipoleTerm | PowerTerm | OneSkyTerm | SimulatedTerm, sky: TrueSky, nuisance: FloatArray, data: FloatArray
 ) -> FloatArray:
     r"""Return the squared distance of data from their expectation in units of their variance, shape (n_vec,).
 
@@ -21,13 +22,14 @@ def discrepancy(
     of the (non-central) chi-square law. Dipoles: :math:`r^T V^{-1} r` with the full covariance of
     `DipoleTerm.covariance`. Several data sets on one sky: minus twice the joint log density of the dipole components
     and of the logarithms of the powers, because powers that are nearly one number have no meaningful distance from
-    their expectation; the density of the powers themselves would grow as they vanish and call faint skies likely. The
+    their expectation; the density of the powers themselves would grow as they vanish and call faint skies likely. By
+    draws: minus twice the log density in the coordinates in which the data are taken as normal. The
     power is not normal at low multipoles, so that this is no chi-square variable: it ranks data sets, and
     `predictive_p_value` finds its distribution by drawing.
 
     Parameters
     ----------
-    term : DipoleTerm, PowerTerm or OneSkyTerm
+    term : DipoleTerm, PowerTerm, OneSkyTerm or SimulatedTerm
         What was observed.
     sky : TrueSky
         Of n_vec parameter vectors.
@@ -43,6 +45,8 @@ def discrepancy(
     if isinstance(term, OneSkyTerm):
         n_power = sum(len(record) for record in term.spectra)
         return -2.0 * (term.log_prob_of(data, sky, nuisance) + np.log(data[..., :n_power]).sum(axis=-1))
+    if isinstance(term, SimulatedTerm):
+        return -2.0 * (term.log_prob_of(data, sky, nuisance) - term.log_jacobian(data))
     mean, modes = term.moments(sky, nuisance)
     fixed = term.fixed_power(sky)
     variance = (2.0 * mean**2 + 4.0 * mean * fixed) / modes

@@ -22,6 +22,7 @@ from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
+from obsfit.infer.simulated_term import SimulatedTerm, Simulation
 from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.ingest.catalogue import load_dipoles, load_spectra, load_spectrum, located
 from obsfit.plugins import load_model
@@ -131,6 +132,8 @@ class FitConfiguration:
         Multiply the likelihoods of several data sets as if each saw a sky of its own.
     energy_spread : bool
         Whether several data sets and pseudo-spectra average over their spread in energy.
+    simulation : Simulation, optional
+        Draws from which the likelihood is simulated, of a model that offers them; see `SimulatedTerm`.
     """
 
     __pydantic_config__ = FORBID
@@ -145,6 +148,7 @@ class FitConfiguration:
     output: str = "fit"
     assume_independent_skies: bool = False
     energy_spread: bool = True
+    simulation: Simulation | None = None
 
 
 def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Posterior:
@@ -221,6 +225,14 @@ def _likelihood(
     records: list[PowerSpectrum | DipoleMeasurements],
     priors: Mapping[str, Any | None],
 ) -> Likelihood:
+    independent = configuration.assume_independent_skies
+    if configuration.simulation is not None:
+        if any(priors.get(name) is not None for name in SHARED):
+            raise ConfigurationError(f"a simulated likelihood has no nuisance {SHARED[0]}", remedy="Leave it out.")
+        together = [(record,) for record in records] if independent else [tuple(records)]
+        spread = configuration.energy_spread
+        terms = (SimulatedTerm(each, configuration.simulation, spread) for each in together)
+        return Likelihood(*terms, assume_independent_skies=independent)
     scatter = DipoleScatter(**_nuisances(priors, SCATTER))
     nuisances = Nuisances(**_nuisances(priors, NUISANCES))
 
@@ -234,11 +246,9 @@ def _likelihood(
             return PowerTerm(record, **_nuisances(priors, {"log10_noise": "noise_prior"}))
         return one_sky(record)
 
-    if len(records) > 1 and not configuration.assume_independent_skies:
+    if len(records) > 1 and not independent:
         return Likelihood(one_sky(*records))
-    return Likelihood(
-        *(alone(record) for record in records), assume_independent_skies=configuration.assume_independent_skies
-    )
+    return Likelihood(*(alone(record) for record in records), assume_independent_skies=independent)
 
 
 def _spectra(data: DataSettings, base: Path) -> list[PowerSpectrum]:

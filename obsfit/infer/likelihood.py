@@ -10,6 +10,7 @@ from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.power_term import PowerTerm
+from obsfit.infer.simulated_term import SimulatedTerm
 from obsfit.ingest.overlaps import repeated
 from obsfit.parameters import FloatArray, Parameter
 from obsfit.records.dipoles import DipoleMeasurements
@@ -17,7 +18,7 @@ from obsfit.records.spectrum import PowerSpectrum
 from obsfit.records.true_sky import TrueSky
 
 Record = DipoleMeasurements | PowerSpectrum
-Term = DipoleTerm | PowerTerm | OneSkyTerm
+Term = DipoleTerm | PowerTerm | OneSkyTerm | SimulatedTerm
 
 
 class Likelihood:
@@ -29,8 +30,9 @@ class Likelihood:
 
     Parameters
     ----------
-    *data : DipoleMeasurements, PowerSpectrum, DipoleTerm, PowerTerm or OneSkyTerm
-        Records take the default nuisances; give one term to choose them.
+    *data : DipoleMeasurements, PowerSpectrum, DipoleTerm, PowerTerm, OneSkyTerm or SimulatedTerm
+        Records take the default nuisances; give one term to choose them. Models that draw their skies from an ensemble
+        need a `SimulatedTerm`.
     assume_independent_skies : bool
         Take each entry of `data` as if it saw a sky of its own, and multiply. That is wrong wherever the random part
         of the sky matters; it serves to show what it costs, and is recorded in the result.
@@ -95,7 +97,7 @@ class Likelihood:
 
 
 def _records(entry: object) -> tuple[Record, ...]:
-    if isinstance(entry, OneSkyTerm):
+    if isinstance(entry, OneSkyTerm | SimulatedTerm):
         return entry.records
     if isinstance(entry, DipoleTerm | PowerTerm):
         return (entry.record,)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from obsfit.errors import ConfigurationError, ModelDomainError, ObsfitError
 from obsfit.infer.likelihood import Likelihood
+from obsfit.infer.simulated_term import SimulatedTerm, check_domain, simulated_sky
 from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
 from obsfit.protocols import Model, OffersDraws, true_sky
 from obsfit.records.true_sky import TrueSky
+
+# Parameter vectors for which draws of skies are held in memory together.
+AT_ONCE = 16
 
 
 class Posterior:
@@ -31,7 +35,8 @@ class Posterior:
     Raises
     ------
     ConfigurationError
-        If a prior names no parameter, or the model draws its skies from an ensemble: moments do not describe them.
+        If a prior names no parameter, or the model draws its skies from an ensemble and the likelihood
+        is not a `SimulatedTerm`: moments do not describe them.
 
     Attributes
     ----------
@@ -40,12 +45,16 @@ class Posterior:
     """
 
     def __init__(self, model: Model, likelihood: Likelihood, *, priors: Mapping[str, Any] | None = None) -> None:
-        if isinstance(model, OffersDraws):
+        by_draws = [term for term in likelihood.terms if isinstance(term, SimulatedTerm)]
+        if isinstance(model, OffersDraws) and len(by_draws) < len(likelihood.terms):
             raise ConfigurationError(
                 f"model {model.name!r} draws skies that are neither Gaussian nor isotropic: no likelihood is known",
                 value=model.name, expected="a model that offers dipole, alm or c_ell, and no draws",
-                remedy="Draws serve mocks (obsfit.mock.model_sky) and operators (draw), and what is trained on them.",
+                remedy="A likelihood is simulated for few data: [simulation] with draws and seed in a configuration, "
+                "Likelihood(SimulatedTerm(...)) in a program.",
             )  # fmt: skip
+        for term in by_draws:
+            check_domain(model, term)
         self.model, self.likelihood = model, likelihood
         chosen = dict(priors or {})
         own = model.parameters
@@ -72,7 +81,9 @@ class Posterior:
     @property
     def description(self) -> dict[str, Any]:
         """What a stored fit is a fit of, in terms of JSON: model, parameters with their priors, measurements."""
+        simulated = [asdict(term.simulation) for term in self.likelihood.terms if isinstance(term, SimulatedTerm)]
         return {
+            **({"simulation": simulated} if simulated else {}),
             "model": self.model.name,
             "parameters": [
                 {
@@ -88,8 +99,17 @@ class Posterior:
 
     def skies(self, theta: FloatArray) -> list[TrueSky]:
         """True sky at the rigidities of each data set, for theta (n_vec, n_par)."""
+        return self._skies(theta)
+
+    def _skies(self, theta: FloatArray, rng: np.random.Generator | None = None) -> list[TrueSky]:
+        """Skies of each data set; where they are draws, those of the data set's seed, or one of a generator."""
         own = theta[:, : self._n_model]
-        return [true_sky(self.model, own, term.rigidity_tv, term.lmax) for term in self.likelihood.terms]
+        return [
+            simulated_sky(self.model, own, term, rng=rng)
+            if isinstance(term, SimulatedTerm)
+            else true_sky(self.model, own, term.rigidity_tv, term.lmax)
+            for term in self.likelihood.terms
+        ]
 
     def nuisances(self, theta: FloatArray) -> list[FloatArray]:
         """Nuisances of each data set, shape (n_vec, n_nuisance), for theta (n_vec, n_par)."""
@@ -111,12 +131,17 @@ class Posterior:
         total = self.log_prior(theta)
         inside = np.isfinite(total)
         if inside.any():
-            total[inside] += self._log_likelihood(theta[inside])
+            total[inside] += np.concatenate([self._log_likelihood(part) for part in self._parts(theta[inside])])
         if np.isnan(total).any():
             bad = theta[np.isnan(total)][0]
             where = ", ".join(f"{n}={v:.6g}" for n, v in zip(self.names, bad, strict=True))
             raise ObsfitError(f"model {self.model.name!r}: the likelihood is not a number at {where}")
         return total
+
+    def _parts(self, theta: FloatArray) -> list[FloatArray]:
+        """Parameter vectors in parts: all at once, or few if there are many draws for each."""
+        simulated = any(isinstance(term, SimulatedTerm) for term in self.likelihood.terms)
+        return np.array_split(theta, -(-len(theta) // AT_ONCE)) if simulated else [theta]
 
     def _log_likelihood(self, theta: FloatArray) -> FloatArray:
         nuisance = theta[:, self._n_model :]
@@ -130,5 +155,5 @@ class Posterior:
 
     def draw(self, theta: FloatArray, *, rng: np.random.Generator) -> list[FloatArray]:
         """Random data of each term, shape (n_vec, n_data): with posterior samples, the posterior prediction."""
-        parts = zip(self.likelihood.terms, self.skies(theta), self.nuisances(theta), strict=True)
+        parts = zip(self.likelihood.terms, self._skies(theta, rng), self.nuisances(theta), strict=True)
         return [term.draw(sky, own, rng=rng) for term, sky, own in parts]

@@ -13,6 +13,7 @@ from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
+from obsfit.infer.simulated_term import SimulatedTerm
 from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.parameters import FloatArray
 from obsfit.plot.style import COLOURS, new_figure
@@ -180,14 +181,14 @@ def predictive_dipoles(term: DipoleTerm, table: Table) -> Figure:
     return figure
 
 
-def predictive_one_sky(term: OneSkyTerm, table: Table) -> Figure:
+def predictive_one_sky(term: OneSkyTerm | SimulatedTerm, table: Table) -> Figure:
     """Return all spectra and dipoles of one sky, with the intervals in which repeated observations would fall.
 
     One panel for each spectrum, power over the predicted median, and one for the components of all dipoles.
 
     Parameters
     ----------
-    term : OneSkyTerm
+    term : OneSkyTerm or SimulatedTerm
         The data sets.
     table : Table
         Of `predictive_table`.
@@ -240,7 +241,7 @@ def predictive(
     table = predictive_table(posterior, fit, rng=rng, term=term)
     if isinstance(observed, PowerTerm):
         return predictive_spectrum(observed, table)
-    if isinstance(observed, OneSkyTerm):
+    if isinstance(observed, OneSkyTerm | SimulatedTerm):
         return predictive_one_sky(observed, table)
     return predictive_dipoles(observed, table)
 
