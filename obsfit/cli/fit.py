@@ -36,8 +36,9 @@ def fit(
       high = 0.9
 
     The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, predictive and, of emcee, trace.
-    The summary is printed. An interrupted or killed fit with emcee continues with --resume to the same result; one by
-    importance sampling takes seconds to a few minutes, and is run again.
+    The summary is printed, with the information gained on each parameter in bits. An interrupted or killed fit with
+    emcee continues with --resume to the same result; one by importance sampling takes seconds to a few minutes, and is
+    run again.
     """
     import sys
 
@@ -64,3 +65,5 @@ def fit(
                 f"\nlog evidence {result.log_evidence:.2f} +- {result.log_evidence_error:.2f}; "
                 f"{result.effective_size:.0f} effective samples from {result.evaluations} evaluations"
             )
+        if table.meta["unclaimed"]:
+            typer.echo(f"\n{table.meta['unclaimed']}")

@@ -20,9 +20,9 @@ from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
 from obsfit.infer.diagnostics import autocorrelation_time
 from obsfit.infer.optimum import ball, maximum_posterior
-from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FORMAT, FORMAT_VERSION, FitResult
 from obsfit.infer.run_store import Rewriting, looks, stored_run, to_resume, write_head
+from obsfit.infer.target import Target, checksums_of, description_of
 from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write, stamp
 
@@ -78,7 +78,7 @@ class _Run:
 
 
 def run_emcee(
-    posterior: Posterior,
+    posterior: Target,
     *,
     rng: np.random.Generator,
     settings: SamplerSettings | None = None,
@@ -97,8 +97,8 @@ def run_emcee(
 
     Parameters
     ----------
-    posterior : Posterior
-        Evaluated on all walkers at once.
+    posterior : Target
+        For example `obsfit.Posterior`; evaluated on all walkers at once.
     rng : numpy.random.Generator
         Source of all draws; unused when resuming.
     settings : SamplerSettings, optional
@@ -125,13 +125,13 @@ def run_emcee(
         If the store exists and neither resume nor overwrite is given, or belongs to another posterior.
     """
     settings = settings or SamplerSettings()
-    n_par = len(posterior.parameters)
+    n_par, names = len(posterior.parameters), tuple(p.name for p in posterior.parameters)
     walkers = settings.walkers or max(32, 4 * n_par)
     walkers += walkers % 2
     path = None if store is None else Path(store)
     identity = _identity(posterior, settings, walkers, configuration)
     provenance = {
-        **stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, data=posterior.likelihood.data_checksums),
+        **stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, data=checksums_of(posterior)),
         **identity,
     }
     stored = to_resume(path, resume=resume, overwrite=overwrite)
@@ -163,7 +163,7 @@ def run_emcee(
             burn_in, tau, _ = _judge(run, settings)
         raise ConvergenceError(
             f"not converged after {run.steps} steps of {walkers} walkers: longest autocorrelation time "
-            f"{tau.max():.0f} steps ({posterior.names[int(tau.argmax())]}), {(run.steps - burn_in) / tau.max():.1f} "
+            f"{tau.max():.0f} steps ({names[int(tau.argmax())]}), {(run.steps - burn_in) / tau.max():.1f} "
             f"of them sampled",
             expected=f"{settings.target:.0f} autocorrelation times with an estimate settled within 10 per cent",
             remedy=f"Raise max_steps to about {int(1.5 * (settings.target + 5) * tau.max())}, or look for a "
@@ -171,7 +171,7 @@ def run_emcee(
         )
     chain, log_prob = np.concatenate(run.chain), np.concatenate(run.log_prob)
     result = FitResult(
-        posterior.names, tuple(p.label for p in posterior.parameters), tuple(p.unit for p in posterior.parameters),
+        names, tuple(p.label for p in posterior.parameters), tuple(p.unit for p in posterior.parameters),
         chain, log_prob, burn_in, tau, run.accepted / (len(chain) * walkers), run.maximum, provenance,
     )  # fmt: skip
     if path is not None:
@@ -179,7 +179,7 @@ def run_emcee(
     return result
 
 
-def _start(posterior: Posterior, walkers: int, rng: np.random.Generator) -> _Run:
+def _start(posterior: Target, walkers: int, rng: np.random.Generator) -> _Run:
     """A run that has not taken a step."""
     maximum, _ = maximum_posterior(posterior, rng=rng)
     start = ball(posterior, maximum, walkers, rng=rng)
@@ -214,11 +214,11 @@ def _judge(run: _Run, settings: SamplerSettings) -> tuple[int, FloatArray, bool]
 
 
 def _identity(
-    posterior: Posterior, settings: SamplerSettings, walkers: int, configuration: Mapping[str, Any] | None
+    posterior: Target, settings: SamplerSettings, walkers: int, configuration: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     return {
-        **posterior.description,
+        **description_of(posterior),
         "walkers": walkers,
         "block": settings.block,
         "configuration": dict(configuration or {}),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln, logsumexp, ndtr, ndtri
@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
-from obsfit.infer.posterior import Posterior
 from obsfit.infer.run_store import refuse_existing
+from obsfit.infer.target import Target as Target
+from obsfit.infer.target import checksums_of, description_of
 from obsfit.infer.weighted_samples import FORMAT, FORMAT_VERSION, WeightedSamples
-from obsfit.parameters import FloatArray, Parameter, log_density, sum_densities
+from obsfit.parameters import FloatArray, log_density, sum_densities
 from obsfit.provenance import stamp
 
 logger = logging.getLogger(__name__)
@@ -33,17 +34,6 @@ HEAT = 0.6
 # A proposal is fitted anew if fewer of its draws are effective; less and less is asked of later ones.
 EFFICIENCY = 0.4
 PATIENCE = 0.7
-
-
-class Target(Protocol):
-    """What can be sampled: parameters with their priors, and a vectorised log posterior density."""
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """Parameters in the order of the columns of theta."""
-
-    def log_prob(self, theta: FloatArray) -> FloatArray:
-        """Log posterior density, shape (n_vec,), for theta (n_vec, n_par)."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +140,9 @@ def run_importance(
 
 
 def _provenance(posterior: Target, seed: int | None, configuration: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = posterior if isinstance(posterior, Posterior) else None
-    data = known.likelihood.data_checksums if known else None
+    data = checksums_of(posterior)
     head = stamp(FORMAT, format_version=FORMAT_VERSION, seed=seed, configuration=configuration, data=data)
-    return head | (known.description if known else {})
+    return head | description_of(posterior)
 
 
 def _sampled(

@@ -6,20 +6,20 @@ import numpy as np
 from scipy.optimize import differential_evolution, minimize
 
 from obsfit.errors import ObsfitError
-from obsfit.infer.posterior import Posterior
-from obsfit.parameters import FloatArray
+from obsfit.infer.target import Target
+from obsfit.parameters import FloatArray, log_prior
 
 # A prior's extreme tails are cut where its quantile function would return infinity.
 EDGE = 1e-6
 
 
-def from_unit(posterior: Posterior, unit: FloatArray) -> FloatArray:
+def from_unit(posterior: Target, unit: FloatArray) -> FloatArray:
     """Parameter vectors (n_vec, n_par) at prior quantiles `unit` (n_vec, n_par) in (0, 1)."""
     return np.column_stack([p.prior.ppf(column) for p, column in zip(posterior.parameters, unit.T, strict=True)])
 
 
 def maximum_posterior(
-    posterior: Posterior, *, rng: np.random.Generator, max_iterations: int = 300
+    posterior: Target, *, rng: np.random.Generator, max_iterations: int = 300
 ) -> tuple[FloatArray, float]:
     """Return the vector of maximum posterior density, shape (n_par,), and its log density.
 
@@ -27,7 +27,7 @@ def maximum_posterior(
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Target
         Vectorised log density.
     rng : numpy.random.Generator
         Source of the search's draws.
@@ -66,7 +66,7 @@ def maximum_posterior(
     return from_unit(posterior, np.atleast_2d(best.x))[0], -float(best.fun)
 
 
-def maximum_likelihood(posterior: Posterior, samples: FloatArray) -> tuple[FloatArray, float]:
+def maximum_likelihood(posterior: Target, samples: FloatArray) -> tuple[FloatArray, float]:
     """Return the vector of maximum likelihood within the priors' range, shape (n_par,), and its log likelihood.
 
     Nelder-Mead over the prior's quantiles (from 1e-6 to 1 - 1e-6), started at the best of the posterior samples. With
@@ -74,14 +74,14 @@ def maximum_likelihood(posterior: Posterior, samples: FloatArray) -> tuple[Float
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Target
         Priors bound the search and do not weigh in it.
     samples : ndarray, shape (n, n_par)
         Posterior samples.
     """
 
     def log_likelihood(theta: FloatArray) -> FloatArray:
-        return posterior.log_prob(theta) - posterior.log_prior(theta)
+        return posterior.log_prob(theta) - log_prior(posterior.parameters, theta)
 
     def cost(unit: FloatArray) -> float:
         value = -float(log_likelihood(from_unit(posterior, np.atleast_2d(unit)))[0])
@@ -99,7 +99,7 @@ def maximum_likelihood(posterior: Posterior, samples: FloatArray) -> tuple[Float
 
 
 def ball(
-    posterior: Posterior, centre: FloatArray, size: int, *, rng: np.random.Generator, drop: float = 1.0
+    posterior: Target, centre: FloatArray, size: int, *, rng: np.random.Generator, drop: float = 1.0
 ) -> FloatArray:
     """Return `size` start vectors around `centre`, shape (size, n_par), all inside the prior.
 

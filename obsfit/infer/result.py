@@ -13,12 +13,17 @@ import numpy as np
 from astropy.table import Table
 
 from obsfit.infer import diagnostics
+from obsfit.infer.information import add_information
 from obsfit.infer.run_store import opened_store, write_head
 from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write
 
 FORMAT = "obsfit-fit"
 FORMAT_VERSION = 1
+ENOUGH = 20_000
+"""Samples of a chain from which the information is found: walkers of neighbouring steps are nearly where they were."""
+BLOCKS = 10
+"""Blocks of steps for its error: five autocorrelation times each in the shortest converged chain."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ class FitResult:
         """Table with one row for each parameter.
 
         Columns: name, unit, median, mean, sd, the 16, 84, 2.5 and 97.5 percentiles, the maximum-posterior value,
-        the autocorrelation time, the effective sample size and the rank-normalised R-hat over walkers.
+        the autocorrelation time, the effective sample size, the rank-normalised R-hat over walkers, and the information
+        gained from prior to posterior in bits with its error (see `obsfit.infer.information`; nan where the fit does
+        not store its priors). ``meta["unclaimed"]`` says of which parameters nothing may be claimed.
         """
         kept = self.chain[self.burn_in :]
         flat = kept.reshape(-1, len(self.names))
@@ -86,6 +93,12 @@ class FitResult:
             }
         )  # fmt: skip
         table.meta.update({"steps": len(self.chain), "burn_in": self.burn_in, "acceptance": self.acceptance})
+        thinned = kept[:: -(-len(flat) // ENOUGH)]
+        step = np.repeat(np.arange(len(thinned)), thinned.shape[1])
+        add_information(
+            table, self.provenance, thinned.reshape(-1, len(self.names)), block=step * BLOCKS // len(thinned),
+            effective_size=ess,
+        )  # fmt: skip
         return table
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:

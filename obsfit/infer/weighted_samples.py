@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from astropy.table import Table
 
+from obsfit.infer.information import add_information
 from obsfit.infer.run_store import opened_store, write_head
 from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write
@@ -91,8 +92,10 @@ class WeightedSamples:
 
         Columns: name, unit, median, mean, sd, the 16, 84, 2.5 and 97.5 percentiles, the maximum-posterior value, and
         the effective sample size of the mean: the variance over the squared standard error of the mean,
-        :math:`\sum_i w_i (x_i - \bar x)^2 / \sum_i w_i^2 (x_i - \bar x)^2`. ``meta`` has the effective size of the
-        weights alone, the evaluations and the evidence.
+        :math:`\sum_i w_i (x_i - \bar x)^2 / \sum_i w_i^2 (x_i - \bar x)^2`, and the information gained from prior to
+        posterior in bits with its error (see `obsfit.infer.information`; nan where the fit does not store its
+        priors). ``meta`` has the effective size of the weights alone, the evaluations and the evidence, and says
+        under ``unclaimed`` of which parameters nothing may be claimed.
         """
         low2, low, median, high, high2 = self.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
         mean = self.mean()
@@ -107,6 +110,7 @@ class WeightedSamples:
         )  # fmt: skip
         for name in ("evaluations", "effective_size", "log_evidence", "log_evidence_error"):
             table.meta[name] = getattr(self, name)
+        add_information(table, self.provenance, self.theta, weight=self.weight)
         return table
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:

@@ -84,12 +84,11 @@ def write_fit(
     Returns
     -------
     Table
-        The summary of `fit` with the information gain in bits added.
+        The summary of `fit`.
     """
     folder = Path(folder)
     sources = [DataSource.of(origin) for term in posterior.likelihood.terms for origin in term.provenances]
     summary = fit.summary()
-    summary["information_bits"] = fits.information_gain(posterior, *fits.weighted(fit))
     for name in summary.colnames[2:]:
         summary[name].info.format = ".4g"
     write_table(summary, folder / "summary.ecsv", description="Posterior of each parameter", data=sources)

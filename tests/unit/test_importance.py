@@ -160,7 +160,8 @@ def test_the_summary_of_a_gaussian_is_its_closed_form():
     run = run_importance(target, rng=np.random.default_rng(11), effective_size=3000.0)
     table = run.summary()
     assert table.colnames == [
-        "name", "unit", "median", "mean", "sd", "p16", "p84", "p2.5", "p97.5", "maximum", "ess"
+        "name", "unit", "median", "mean", "sd", "p16", "p84", "p2.5", "p97.5", "maximum", "ess", "bits",
+        "bits_error",
     ]  # fmt: skip
     for row, centre, sd in zip(table, mean, np.sqrt(np.diag(covariance)), strict=True):
         for name, level in (("p2.5", 0.025), ("p16", 0.16), ("median", 0.5), ("p84", 0.84), ("p97.5", 0.975)):
