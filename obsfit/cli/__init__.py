@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "spectrum": ("obsfit.cli.spectrum", "spectrum", "Measure the angular power spectrum of a sky map."),
     "ensemble": ("obsfit.cli.ensemble", "ensemble", "Compute the library of skies from which a model draws."),
+    "emulate": ("obsfit.cli.emulate", "emulate", "Learn the density of data from simulations of a model."),
     "fit": ("obsfit.cli.fit", "fit", "Fit a model to measurements as a configuration file says."),
     "sky": ("obsfit.cli.sky", "sky", "Sample the one sky that the maps of several observatories show."),
     "study": ("obsfit.cli.study", "study", "Test a fit on mock universes: the coverage of its intervals."),

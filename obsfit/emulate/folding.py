@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr
 
+from obsfit.configuration import FORBID
 from obsfit.emulate.training import TrainingSet
 from obsfit.errors import ConfigurationError, ModelDomainError
 from obsfit.execute import child_generator
@@ -24,7 +25,9 @@ from obsfit.protocols import Model, OffersSimulations
 from obsfit.records import DipoleMeasurements, PowerSpectrum
 from obsfit.records.true_sky import alm_index, alm_lmax
 
-__all__ = ["AMPLITUDE", "RIGHT_ASCENSION", "FoldedData", "FoldingErrors", "band_shares", "training_set"]
+__all__ = [
+    "AMPLITUDE", "RIGHT_ASCENSION", "FoldedData", "FoldingErrors", "SimulatedModel", "band_shares", "training_set",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -44,6 +47,10 @@ _REACH, _N_NODES = 4.0, 6
 _SLOPE = 2.0
 # A response without a spread falls into one band: this is far less than any band.
 _SHARP_DEX = 1e-9
+
+
+class SimulatedModel(Model, OffersSimulations, Protocol):
+    """A model with a store of simulated fields."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class FoldingErrors:
     log10_noise: tuple[float, float] = (0.0, 0.4)
     scale: float = 0.1
     direction: float = 0.1
+
+    __pydantic_config__ = FORBID
 
     def __post_init__(self) -> None:
         for name in ("floor", "width", "scale", "direction"):
@@ -429,6 +438,8 @@ class FoldedData:
         data, log10_amplitude, angle = self._with_theta(data, theta)
         values = np.empty(data.shape)
         n = self.n_power
+        if not np.all(data[:, :n] > 0.0):
+            raise ValueError("a power is not positive: expected powers without subtraction of the noise")
         values[:, :n] = np.log(data[:, :n]) - 2.0 * np.log(10.0) * log10_amplitude[:, None]
         values[:, n:] = _turned(data[:, n:], -angle) / 10.0 ** log10_amplitude[:, None]
         return values
@@ -513,7 +524,7 @@ class FoldedData:
 
 
 def training_set(
-    model: OffersSimulations, folded: FoldedData, fields: Sequence[int] | IntArray, per_field: int, *, seed: int
+    model: SimulatedModel, folded: FoldedData, fields: Sequence[int] | IntArray, per_field: int, *, seed: int
 ) -> TrainingSet:
     """Return simulated data of a model's store of fields, in the coordinates of `FoldedData.coordinates`.
 
@@ -521,7 +532,7 @@ def training_set(
 
     Parameters
     ----------
-    model : OffersSimulations
+    model : SimulatedModel
         With the parameters that `folded` has the names of.
     folded : FoldedData
         What is observed.
@@ -544,7 +555,7 @@ def training_set(
         raise ValueError(f"fields {wanted}: expected some of 0 to {model.fields - 1}, each once")
     if per_field < 1:
         raise ValueError(f"per_field {per_field}: expected at least 1")
-    if isinstance(model, Model) and tuple(p.name for p in model.parameters) != folded.names:
+    if tuple(p.name for p in model.parameters) != folded.names:
         raise ValueError(f"names {folded.names}: expected those of the parameters of model {model.name!r}")
     thetas, values = [], []
     for number in wanted:
