@@ -7,23 +7,25 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from astropy.table import Table
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from obsfit.errors import ConfigurationError, DataFormatError
-from obsfit.provenance import versions
+from obsfit.provenance import source_checksum, versions
 from obsfit.records import Provenance
 
 STATUSES = ("reproduced", "mock equivalent", "needs file", "sketch", "own result", "failed")
 STATUS_MEANING: Mapping[str, str] = MappingProxyType(
     {
-        "reproduced": "made from the published numbers",
-        "mock equivalent": "made from simulated data, because the measurement is not public",
+        "reproduced": "made from the published numbers, or by the computation that the paper describes",
+        "mock equivalent": "made from data or fields simulated here, because those of the paper are not public",
         "needs file": "some or all of its data are not public; a file of yours fills the gap",
         "sketch": "an illustration without measured numbers",
         "own result": "a result of this project, in no paper",
@@ -32,6 +34,12 @@ STATUS_MEANING: Mapping[str, str] = MappingProxyType(
 )
 OWN = "Own results"
 ENTRY_FILE = "entry.json"
+_SIGNS = (
+    (r"\+-", "±"), ("<=", "≤"), (">=", "≥"), (r"\bOmega T\b", "ΩT"), (r"\bnu T\b", "νT"), (r"\bOmega\b", "Ω"),
+    (r"\bnu(?=_|\b)", "ν"), (r"\blambda(?=_|\b)", "λ"), (r"\bpi\b", "π"),
+)  # fmt: skip
+SMALL = (320, 240)
+"""Largest width and height of a picture in the overview, in pixels: twice what is shown, for fine screens."""
 FORMAT = "obsfit-figure-entry"
 FORMAT_VERSION = 1
 
@@ -425,6 +433,38 @@ def image_size(path: Path) -> tuple[int, int] | None:
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
+def small_picture(path: Path) -> Path | None:
+    """Return a light copy of a PNG file for the overview, beside it; None if there is no picture to copy.
+
+    It is made again when the picture is newer.
+    """
+    small = path.with_name(f"{path.stem}-small.png")
+    try:
+        if not small.is_file() or small.stat().st_mtime_ns < path.stat().st_mtime_ns:
+            with Image.open(path) as picture:
+                copy = picture.convert("RGB")
+            copy.thumbnail(SMALL, Image.Resampling.LANCZOS)
+            partial = small.with_name(small.name + ".partial")
+            copy.quantize(128).save(partial, format="PNG", optimize=True)
+            partial.replace(small)
+    except (OSError, SyntaxError, ValueError):
+        # What Pillow says of a file that is absent or damaged. The page must be written all the same.
+        return None
+    return small
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text.
+
+    Examples
+    --------
+    >>> first_sentence("Power as in Eq. (21) and Fig. 1. The points lie above.")
+    'Power as in Eq. (21) and Fig. 1.'
+    """
+    found = re.match(r".+?(?<!\b[Ff]ig)(?<!\b[Ff]igs)(?<!\b[Ee]q)(?<!\b[Ee]qs)\.(?=\s|$)", text, re.DOTALL)
+    return found.group() if found else text
+
+
 def write_report(
     entries: Sequence[FigureEntry],
     directory: str | Path,
@@ -434,7 +474,8 @@ def write_report(
 ) -> Path:
     """Write the static page ``index.html`` into `directory` and return its path.
 
-    All links are relative and nothing is fetched from elsewhere; all text is escaped.
+    Nothing is fetched from elsewhere, and all links but those to the papers are relative; all text is escaped.
+    Each picture gets a light copy for the overview (`small_picture`).
 
     Parameters
     ----------
@@ -458,27 +499,45 @@ def write_report(
     )
     environment.filters["number"] = format_number
     environment.filters["seconds"] = format_seconds
-    compared = [c for entry in entries for c in entry.comparisons if c.agrees is not None]
+    environment.filters["first_sentence"] = first_sentence
+    environment.filters["typeset"] = typeset
+    pictures = {entry.key: directory / entry.key / entry.image for entry in entries if entry.image}
+    small = {key: small_picture(path) or path for key, path in pictures.items()}
+    rows = [(entry, c) for entry in entries for c in entry.comparisons]
     text = environment.get_template("report.html.jinja").render(
         title=title,
         groups=_groups(entries),
         account=_account(entries, missing),
-        sizes={entry.key: image_size(directory / entry.key / entry.image) for entry in entries if entry.image},
+        sizes={key: image_size(path) for key, path in pictures.items()},
+        small={key: (path.name, image_size(path)) for key, path in small.items()},
+        products={entry.key: _products(directory / entry.key, entry) for entry in entries},
         counts={status: sum(entry.status == status for entry in entries) for status in STATUSES},
         meaning=STATUS_MEANING,
         total=len(entries),
-        n_compared=len(compared),
-        n_agree=sum(c.agrees is True for c in compared),
+        n_compared=sum(entry.compared for entry in entries),
+        n_open=sum(c.paper is not None and c.agrees is None for _, c in rows),
+        outside=[(entry, c) for entry, c in rows if c.agrees is False],
         runtime=sum(entry.runtime_s for entry in entries),
         versions={name: number for name, number in versions().items() if number},
         missing=list(missing),
         own=OWN,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        source=source_checksum(),
     )
     path = directory / "index.html"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def _products(folder: Path, entry: FigureEntry) -> list[str]:
+    """Return names of the other tables and chains in the folder of a figure."""
+    if entry.error:
+        return []
+    return sorted(
+        path.name for path in folder.glob("*") if path.suffix in (".ecsv", ".h5") and path.name != entry.table
+    )
 
 
 def format_number(value: float | None) -> str:
@@ -494,10 +553,28 @@ def format_number(value: float | None) -> str:
     text = f"{value:.4g}"
     if value != 0 and not 1e-2 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.3e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        text = f"{mantissa} × 10{digits}"
+        text = _power_of_ten(mantissa.rstrip("0").rstrip("."), exponent)
     return text.replace("-", "−")
+
+
+def _power_of_ten(mantissa: str, exponent: str) -> str:
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if mantissa == "1" else f"{mantissa} × {power}"
+
+
+def typeset(text: str) -> str:
+    """Return text of the page with the signs of the field in place of what is typed for them.
+
+    Examples
+    --------
+    >>> typeset("nu_r at Omega T = 10, l <= 3: 1.8e-10 +- 2e-11, r_L = 0.1 lambda_c")
+    'ν_r at ΩT = 10, l ≤ 3: 1.8 × 10⁻¹⁰ ± 2 × 10⁻¹¹, r_L = 0.1 λ_c'
+    """
+    for typed, sign in _SIGNS:
+        text = re.sub(typed, sign, text)
+    # A number, not a piece of a file's name.
+    number = r"(?<![\w.-])(-?\d+(?:\.\d+)?)e([+-]?\d+)(?![\w-]|\.\w)"
+    return re.sub(number, lambda found: _power_of_ten(found[1].replace("-", "−"), found[2]), text)
 
 
 def format_seconds(value: float) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -9,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from astropy.table import Table
+from PIL import Image
 
 from obsfit.errors import ConfigurationError, DataFormatError
 from obsfit.plot import runner
@@ -26,7 +28,9 @@ from obsfit.plot.report import (
     image_size,
     load_entry,
     read_expected,
+    small_picture,
     store_entry,
+    typeset,
     write_report,
 )
 from obsfit.plot.style import COLOURS, LINE_STYLES, MARKERS, new_figure, save, series_style, styled
@@ -91,6 +95,11 @@ def entry(key="am17-figure6", **changes):
     return FigureEntry(**(values | changes))
 
 
+def is_paper(link):
+    """Links to the papers are the only ones that leave the results."""
+    return link in {f"https://arxiv.org/abs/{paper.arxiv}" for paper in PAPERS.values()}
+
+
 def page(tmp_path, entries, **settings):
     return Page(write_report(entries, tmp_path, title="Figures", **settings).read_text(encoding="utf-8"))
 
@@ -102,7 +111,10 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path):
     assert made.all("link") == []
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in made.all("meta")
     for attributes in made.all("a"):
-        assert not attributes["href"].startswith(("/", "http", "file"))
+        if not is_paper(attributes["href"]):
+            assert not re.match(r"/|\w+:", attributes["href"])
+    for attributes in made.all("img"):
+        assert not re.match(r"/|\w+:", attributes["src"])
     ids = [attributes["id"] for _, attributes in made.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for attributes in made.all("a"):
@@ -113,7 +125,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(tmp_path):
 def test_every_image_has_its_alt_text_and_leads_to_the_files(tmp_path):
     made = page(tmp_path, [entry()])
     assert [(image["src"], image["alt"]) for image in made.all("img")] == [
-        ("am17-figure6/figure.png", "Small view of Figure 6"),
+        ("am17-figure6/figure.png", "Small view: Two panels: the phase jumps at 200 TeV."),
         ("am17-figure6/figure.png", "Two panels: the phase jumps at 200 TeV."),
     ]
     links = {attributes["href"] for attributes in made.all("a")}
@@ -139,7 +151,7 @@ def test_text_is_escaped_everywhere(tmp_path):
     assert made.all("script") == []
     # caption, deviation, ... arrive as they were written
     assert made.text.count('alert("x")</script>&amp;') >= 10
-    assert [image["alt"] for image in made.all("img")] == [f"Small view of {evil}", evil]
+    assert [image["alt"] for image in made.all("img")] == [f"Small view: {evil}", evil]
 
 
 def test_statuses_and_agreements_are_counted(tmp_path):
@@ -272,18 +284,23 @@ def test_no_link_is_broken_and_pictures_have_their_size(tmp_path):
                 save(figure, tmp_path / one.key / "figure")
         if one.table:
             (tmp_path / one.key).mkdir(exist_ok=True)
-            (tmp_path / one.key / one.table).touch()
+            for name in (one.table, "fits.ecsv", "chain.h5", "notes.txt"):
+                (tmp_path / one.key / name).touch()
     made = page(tmp_path, made_of)
     ids = {attributes["id"] for _, attributes in made.elements if "id" in attributes}
     links = [attributes["href"] for attributes in made.all("a")] + [image["src"] for image in made.all("img")]
     assert len(links) > 30
+    assert "mine/fits.ecsv" in links
+    assert "mine/chain.h5" in links
+    assert "mine/notes.txt" not in links
     for link in links:
         if link.startswith("#"):
             assert link[1:] in ids, link
-        else:
+        elif not is_paper(link):
             assert (tmp_path / link).is_file(), link
-    # 4 by 3 inches at 150 dots per inch
-    assert {(image["width"], image["height"]) for image in made.all("img")} == {("600", "450")}
+    # 4 by 3 inches at 150 dots per inch, and the light copy of the overview
+    sizes = {(image["src"].rpartition("/")[2], image["width"], image["height"]) for image in made.all("img")}
+    assert sizes == {("figure.png", "600", "450"), ("figure-small.png", "320", "240")}
 
 
 def test_labels_refer_to_elements_that_exist(tmp_path):
@@ -292,6 +309,96 @@ def test_labels_refer_to_elements_that_exist(tmp_path):
     labels = [attributes["aria-labelledby"] for _, attributes in made.elements if "aria-labelledby" in attributes]
     assert len(labels) == 11
     assert set(labels) <= ids
+
+
+def test_the_overview_shows_light_copies_that_follow_the_picture(tmp_path):
+    """Beside the picture, smaller in pixels and in bytes, of its proportions and colours; renewed with it."""
+    rng = np.random.default_rng(1)
+    picture = tmp_path / "figure.png"
+    Image.fromarray(rng.integers(0, 255, (300, 1200, 3), dtype=np.uint8)).save(picture)
+    small = small_picture(picture)
+    assert small == tmp_path / "figure-small.png"
+    assert image_size(small) == (320, 80)
+    assert small.stat().st_size < picture.stat().st_size / 10
+    Image.new("RGB", (400, 800), (200, 30, 40)).save(picture)
+    os.utime(picture, ns=(small.stat().st_mtime_ns + 10**9,) * 2)
+    assert image_size(small_picture(picture)) == (120, 240)
+    with Image.open(small) as copy:
+        # The palette of 128 colours holds a plain one to a rounding of each channel.
+        assert np.abs(np.asarray(copy.convert("RGB"), dtype=int) - (200, 30, 40)).max() <= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure-small.png", "figure.png"]
+
+
+def test_a_damaged_picture_does_not_take_the_page_with_it(tmp_path):
+    made = [entry("whole"), entry("cut"), entry("none")]
+    draw(tmp_path / "whole" / "figure")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "figure.png").write_bytes((tmp_path / "whole" / "figure.png").read_bytes()[:200])
+    sources = [image["src"] for image in page(tmp_path, made).all("img")]
+    assert sources[:3] == ["whole/figure-small.png", "cut/figure.png", "none/figure.png"]
+
+
+def test_what_is_outside_its_tolerance_stands_at_the_top_with_the_reason(tmp_path):
+    made = page(tmp_path, [entry(), entry("other", comparisons=(Comparison("phase", 1.0, 1.0, tolerance=0.1),))])
+    top = made.text[: made.text.index("Overview")]
+    assert "Of 3 numbers compared with the papers, 2 agree within the stated tolerance. 1 more is shown" in top
+    assert "AM17, Figure 6: noise , paper 1.8 × 10⁻¹⁰, ours 1.912 × 10⁻¹⁰: other event number" in top
+    assert top.count("AM17, Figure 6") == 1
+    assert "Outside the tolerance" not in page(tmp_path, [entry(comparisons=())]).text
+
+
+def test_each_figure_says_how_to_make_it_alone_and_at_full_size(tmp_path):
+    made = page(tmp_path, [entry("a", size_note="10 fields"), entry("b", seed=None)])
+    assert "Quick run: 10 fields. Full statistics: obsfit reproduce --only a --full" in made.text
+    assert "obsfit reproduce --only a --force --seed 7" in made.text
+    assert made.text.count("Quick run") == 1
+    assert re.search(r"obsfit reproduce --only b --force (?!--seed)", made.text)
+
+
+def test_numbers_without_a_paper_have_no_columns_for_one(tmp_path):
+    alone = entry(status="own result", comparisons=(Comparison("slope", None, 0.5),))
+    made = page(tmp_path, [alone])
+    assert [name for name in ("Paper", "Tolerance", "not compared") if name in made.text] == []
+    assert made.text.count("0.5") == 1
+    headings = [attributes for attributes in made.all("th") if attributes["role"] == "columnheader"]
+    # Two of the account of all figures, two of this table.
+    assert len(headings) == 4
+
+
+def test_rows_have_as_many_cells_as_the_table_has_columns(tmp_path):
+    made = page(tmp_path, [entry(), entry("own", status="own result", comparisons=(Comparison("s", None, 0.5),))])
+    tables = []
+    for tag, _ in made.elements:
+        if tag == "table":
+            tables.append([])
+        elif tag == "tr":
+            tables[-1].append(0)
+        elif tag in ("td", "th"):
+            tables[-1][-1] += 1
+    # All figures of the papers; five columns for a comparison; two without a paper.
+    assert [set(rows) for rows in tables] == [{2}, {5}, {2}]
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("4.9e+10 events", "4.9 × 10¹⁰ events"),
+        ("from -4.2e-4, l >= 2", "from −4.2 × 10⁻⁴, l ≥ 2"),
+        ("units of 1e-3", "units of 10⁻³"),
+        ("reach_1e-5.toml, 0a1e5f, IceCube-1e4", "reach_1e-5.toml, 0a1e5f, IceCube-1e4"),
+        ("a piece of lambdas, Omega_0", "a piece of lambdas, Omega_0"),
+        ("ends at 2e-3.", "ends at 2 × 10⁻³."),
+    ],
+)
+def test_signs_of_the_field_replace_what_is_typed_for_them(typed, shown):
+    assert typeset(typed) == shown
+
+
+def test_the_foot_of_the_page_says_what_wrote_it(tmp_path):
+    made = page(tmp_path, [entry()])
+    assert re.search(
+        r"on \d{4}-\d\d-\d\d \d\d:\d\d UTC\. Source of obsfit and its models: SHA-256 [0-9a-f]{64}", made.text
+    )
 
 
 def test_the_size_of_what_is_no_png_is_unknown(tmp_path):
@@ -444,7 +551,13 @@ def test_text_of_the_page_has_contrast_aa():
     pairs += [(two, one) for one, two in re.findall(r"background: (#[0-9a-f]{6}); color: (#[0-9a-f]{6})", text)]
     named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", text))
     pairs += [(named[name], named[ground]) for name in ("ink", "soft", "link") for ground in ("paper", "wash")]
+    # Verdicts stand on the paper, the text of an error on its own ground.
+    pairs += [(colour, named["paper"]) for colour in re.findall(r"td\.\w+ { color: (#[0-9a-f]{6})", text)]
+    assert len(pairs) == len(STATUSES) + 2 + 6 + 2
     assert min(contrast(*pair) for pair in pairs) >= 4.5
+    # Where the keyboard is: 3:1 (WCAG 2.1, 1.4.11).
+    (focus,) = re.findall(r":focus-visible { outline: 3px solid (#[0-9a-f]{6})", text)
+    assert contrast(focus, named["paper"]) >= 3.0
 
 
 def test_tables_carry_their_origin(tmp_path):
