@@ -24,7 +24,7 @@ def fit(
       schema = 1
       seed = 1
       output = "fit-10tev"                # folder, relative to this file
-      method = "emcee"                    # or "importance": quicker, for one maximum; gives the evidence
+      method = "emcee"                    # or "importance": quicker, for one maximum; gives the evidence; or "nested"
       [data]
       spectrum = "hawc-icecube-2019"      # a shipped name or a path
       ell_min = 2
@@ -37,8 +37,7 @@ def fit(
 
     The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, predictive and, of emcee, trace.
     The summary is printed, with the information gained on each parameter in bits. An interrupted or killed fit with
-    emcee continues with --resume to the same result; one by importance sampling takes seconds to a few minutes, and is
-    run again.
+    emcee continues with --resume to the same result; one by another method is run again.
     """
     import sys
 

@@ -16,6 +16,7 @@ from obsfit.configuration import FORBID, read_quantity
 from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.evidence import NestedSettings, nested_evidence
 from obsfit.infer.importance import ImportanceSettings, run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
@@ -119,11 +120,14 @@ class FitConfiguration:
     data, model
         What is fitted by what. Several data sets are seen on one sky.
     method : str
-        "emcee", or "importance": much quicker where the posterior has one maximum, and gives the evidence.
+        "emcee", or "importance": much quicker where the posterior has one maximum, and gives the evidence; or
+        "nested": slower, for several maxima or an evidence by other means.
     sampler : SamplerSettings
         How long emcee samples; unused by importance sampling.
     importance : ImportanceSettings
         How many samples importance sampling takes; unused by emcee.
+    nested : NestedSettings
+        How finely nested sampling samples; unused by the others.
     priors : mapping
         Replaces priors by parameter or nuisance name; "none" removes a nuisance.
     output : str
@@ -142,9 +146,10 @@ class FitConfiguration:
     data: DataSettings | tuple[DataSettings, ...]
     model: ModelSettings
     priors: dict[str, PriorSettings] = field(default_factory=dict)
-    method: Literal["emcee", "importance"] = "emcee"
+    method: Literal["emcee", "importance", "nested"] = "emcee"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     importance: ImportanceSettings = field(default_factory=ImportanceSettings)
+    nested: NestedSettings = field(default_factory=NestedSettings)
     output: str = "fit"
     assume_independent_skies: bool = False
     energy_spread: bool = True
@@ -199,25 +204,25 @@ def run_configured(
     Raises
     ------
     ConfigurationError
-        If the store exists, unless it is to be replaced or can be continued; a fit by importance sampling cannot.
+        If the store exists, unless it is to be replaced or, by emcee, can be continued.
     """
-    by_importance = configuration.method == "importance"
-    if by_importance and resume:
+    method = configuration.method
+    if method != "emcee" and resume:
         raise ConfigurationError(
-            'a fit with method = "importance" is stored only when it is finished: there is nothing to resume',
-            remedy="It is quick: run it again without --resume, with --overwrite to replace an older fit.",
+            f'a fit with method = "{method}" is stored only when it is finished: there is nothing to resume',
+            remedy="Run it again without --resume, with --overwrite to replace an older fit.",
         )
     posterior = configured_posterior(configuration, base=base)
     rng, store = np.random.default_rng(configuration.seed), base / configuration.output / "fit.h5"
-    if by_importance:
-        return posterior, run_importance(
-            posterior, rng=rng, **asdict(configuration.importance), store=store, overwrite=overwrite,
-            progress=progress, seed=configuration.seed, configuration=asdict(configuration),
-        )  # fmt: skip
-    return posterior, run_emcee(
-        posterior, rng=rng, settings=configuration.sampler, store=store, resume=resume, overwrite=overwrite,
-        progress=progress, seed=configuration.seed, configuration=asdict(configuration),
-    )  # fmt: skip
+    told: dict[str, Any] = {
+        "rng": rng, "store": store, "overwrite": overwrite, "progress": progress, "seed": configuration.seed,
+        "configuration": asdict(configuration),
+    }  # fmt: skip
+    if method == "importance":
+        return posterior, run_importance(posterior, **asdict(configuration.importance), **told)
+    if method == "nested":
+        return posterior, nested_evidence(posterior, **asdict(configuration.nested), **told).samples
+    return posterior, run_emcee(posterior, settings=configuration.sampler, resume=resume, **told)
 
 
 def _likelihood(
