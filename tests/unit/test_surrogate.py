@@ -215,6 +215,22 @@ def test_mean_and_scale_are_those_of_other_programs():
     assert np.all(s.log_scale[0, 3:] == 0)
 
 
+def test_the_tails_are_those_of_maximum_likelihood():
+    """A datum that is exactly exponential in its tails: rate 2 above, 5 below, in units of the scale that is learnt."""
+    rng = np.random.default_rng(13)
+    score = rng.normal(size=(4000, 1))
+    far = np.maximum(score**2 - 4.0, 0.0) / 2
+    values = np.clip(score, -2.0, 2.0) + np.where(score > 0, far / 2.0, -far / 5.0)
+    training = TrainingSet(("x",), rng.uniform(-1, 1, (4000, 1)), ("a",), values, np.arange(4000))
+    s = fit_surrogate(training, degree=0, replicates=1, rng=rng)
+    y = np.array([[2.0], [2.5], [-2.0], [-2.2]])
+    density = s.log_density([[0.0]], y)
+    # Beyond the knots the logarithm falls by u_0 d e + ln(u/u_0); 90 residuals tell the rate to 1/sqrt(90): 3 errors.
+    assert density[0] - density[1] == pytest.approx(1.0 + 0.5 * np.log(1 + 2 / 4), rel=0.33)
+    assert density[2] - density[3] == pytest.approx(1.0 + 0.5 * np.log(1 + 2 / 4), rel=0.33)
+    assert np.all(s.tails == 0.0)
+
+
 def test_the_order_of_simulations_does_not_matter():
     training = a_training_set()
     shuffled = np.random.default_rng(8).permutation(len(training.group))
