@@ -46,7 +46,7 @@ class ModelDescription:
     summary, details : str
         First line and first paragraph after it of its docstring.
     offers : tuple of str
-        Which of dipole, c_ell, alm and draws it predicts.
+        Which of dipole, c_ell, alm and draws it predicts; field_skies where it has a store of simulations.
     settings : tuple of str
         Keyword arguments of `load_model` with their defaults.
     parameters : tuple of ParameterDescription
@@ -86,11 +86,14 @@ def describe_model(name: str, **settings: Any) -> ModelDescription:
                 parameter.name, parameter.unit, prior, float(low), float(high), parameter.description
             )
         )
+    offers = [word for word, protocol in PREDICTIONS.items() if isinstance(model, protocol)]
+    # Only the type is asked, as in `load_model`.
+    offers += ["field_skies"] if hasattr(type(model), "field_skies") else []
     return ModelDescription(
         name=name,
         summary=" ".join(paragraphs[0].split()),
         details=paragraphs[1] if len(paragraphs) > 1 and "----" not in paragraphs[1] else "",
-        offers=tuple(word for word, protocol in PREDICTIONS.items() if isinstance(model, protocol)),
+        offers=tuple(offers),
         settings=tuple(f"{key}={value!r}" for key, value in _settings(model).items()),
         parameters=tuple(rows),
     )

@@ -127,7 +127,7 @@ def test_models_show_agrees_with_the_model(name, capsys):
         assert row["unit"] == parameter.unit
         assert row["low"] < row["high"]
         assert row["description"], f"{name}: parameter {row['name']} has no description"
-    assert {"dipole", "c_ell", "alm", "draws"} >= set(card["offers"])
+    assert {"dipole", "c_ell", "alm", "draws", "field_skies"} >= set(card["offers"])
     for method in card["offers"]:
         assert callable(getattr(model, method))
     assert leave("models", "show", name) == 0
