@@ -366,7 +366,9 @@ def test_numbers_without_a_paper_have_no_columns_for_one(tmp_path):
 
 
 def test_rows_have_as_many_cells_as_the_table_has_columns(tmp_path):
-    made = page(tmp_path, [entry(), entry("own", status="own result", comparisons=(Comparison("s", None, 0.5),))])
+    mixed = (Comparison("s", None, 0.5), Comparison("a", 1.0, 1.0, tolerance=0.1), Comparison("b", None, 2.0))
+    made = page(tmp_path, [entry(), entry("own", status="own result", comparisons=mixed)])
+    assert made.text.index("Numbers of papers beside ours") < made.text.index("Other numbers")
     tables = []
     for tag, _ in made.elements:
         if tag == "table":
@@ -375,8 +377,9 @@ def test_rows_have_as_many_cells_as_the_table_has_columns(tmp_path):
             tables[-1].append(0)
         elif tag in ("td", "th"):
             tables[-1][-1] += 1
-    # All figures of the papers; five columns for a comparison; two without a paper.
-    assert [set(rows) for rows in tables] == [{2}, {5}, {2}]
+    # All figures of the papers; five columns beside a paper, two without. Each table has a row of headings.
+    assert [set(rows) for rows in tables] == [{2}, {5}, {5}, {2}]
+    assert [len(rows) for rows in tables[1:]] == [4, 2, 3]
 
 
 @pytest.mark.parametrize(
