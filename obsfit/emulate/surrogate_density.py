@@ -261,7 +261,8 @@ class Surrogate:
         r"""Return the probability integral transform of projections of the normal scores.
 
         In each replicate :math:`a \cdot u` is normal with variance :math:`a^T R a`; the chances of a smaller one are
-        averaged over replicates. It sees what single data cannot: a wrong correlation.
+        averaged over replicates. It sees what single data cannot: a wrong correlation. The average is uniform as far as
+        replicates agree; along directions of very small variance, where they do not, it keeps to the middle.
 
         Parameters
         ----------
