@@ -12,7 +12,9 @@ from obsfit.records import PowerSpectrum, Provenance, TrueSky
 
 ELL = np.arange(1, 5)
 NOISE = 0.05
-POWER, SLOPE = np.linspace(-1.0, 1.0, 17), np.linspace(-3.5, -0.5, 17)
+# Cells of equal prior; the grid is made of their centres.
+EDGES = (np.linspace(-1.0, 1.0, 18), np.linspace(-3.5, -0.5, 18))
+POWER, SLOPE = (0.5 * (edges[1:] + edges[:-1]) for edges in EDGES)
 GRID = np.stack(np.meshgrid(POWER, SLOPE, indexing="ij"), -1).reshape(-1, 2)
 
 
@@ -53,9 +55,8 @@ def ranks(weight, truth):
     """Posterior probability below the truth of each parameter."""
     table = weight.reshape(POWER.size, SLOPE.size)
     found = []
-    for axis, (grid, value) in enumerate(zip((POWER, SLOPE), truth, strict=True)):
-        own = table.sum(1 - axis)
-        found.append(np.interp(value, grid, np.cumsum(own) - 0.5 * own))
+    for axis, (edges, value) in enumerate(zip(EDGES, truth, strict=True)):
+        found.append(np.interp(value, edges, np.append(0.0, np.cumsum(table.sum(1 - axis)))))
     return found
 
 

@@ -1,5 +1,7 @@
 """The likelihood by simulation: its law, its coordinates, its random numbers, its refusals, and a fit of turbulence."""
 
+import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +11,11 @@ from scipy import integrate, stats
 from scipy.special import polygamma
 
 import obsfit
+from obsfit.cli import main
+from obsfit.configuration import load_configuration
 from obsfit.errors import ConfigurationError, ModelDomainError, ObsfitError, PluginError
-from obsfit.infer import DipoleScatter, DipoleTerm, Likelihood, Posterior, PowerTerm, discrepancy
+from obsfit.infer import DipoleScatter, DipoleTerm, Likelihood, Posterior, PowerTerm, WeightedSamples, discrepancy
+from obsfit.infer.configured import FitConfiguration, configured_posterior
 from obsfit.infer.simulated_term import SimulatedTerm, Simulation, student_log_density
 from obsfit.operators import operator_for
 from obsfit.parameters import Parameter
@@ -156,11 +161,11 @@ def test_the_density_does_not_depend_on_which_power_is_the_unit(exponent):
 
 
 def test_powers_of_many_modes_have_the_density_of_the_exact_likelihood():
-    """At l = 25 the law of 50 degrees of freedom is nearly normal; 4000 draws know its density to some 0.02."""
+    """At l = 25 the law of 50 degrees of freedom is nearly normal; 2000 draws know its density to some 0.03."""
     record = spectrum((25,), [10**0.2 * 25**-1.5], noise=1e-4)
-    term = SimulatedTerm((record,), Simulation(4000, 3), floor=0.0)
+    term = SimulatedTerm((record,), Simulation(2000, 3), floor=0.0)
     theta = np.array([[0.2, -1.5], [0.28, -1.5], [0.1, -1.5]])
-    sky = drawn_sky(term, theta, 4000)
+    sky = drawn_sky(term, theta, 2000)
     exact = PowerTerm(record, noise_prior=None).log_prob(exact_sky(theta, 25), NONE)
     np.testing.assert_allclose(term.log_prob(sky, NONE), exact, atol=0.1)
 
@@ -315,3 +320,82 @@ def test_a_sky_without_draws_is_refused():
     term = SimulatedTerm((spectrum(),), Simulation(40, 1))
     with pytest.raises(ValueError, match="expected a sky of draws"):
         term.log_prob(exact_sky(THETA, 3), NONE)
+
+
+# ---- configurations, and the page
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The configuration of the page, as a file."""
+    text = PAGE.read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("fit") / "fit.toml"
+    path.write_text(re.search(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1], encoding="utf-8")
+    return path
+
+
+def test_the_fit_of_the_page_learns_of_the_gradient_what_is_told_and_of_angles_nothing(page, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", str(page), "--json"])
+    assert stopped.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in told["parameters"]}
+    assert rows["log10_gradient"]["median"] == pytest.approx(-3.83, abs=0.15)
+    assert rows["log10_gradient"]["sd"] == pytest.approx(0.31, abs=0.1)
+    # the angles keep their priors: standard deviations of a sine, of a cosine and of uniform laws
+    for name, sd in (("gradient_angle", 0.68), ("field_declination", 0.68), ("gradient_roll", 1.81)):
+        assert rows[name]["sd"] == pytest.approx(sd, rel=0.25)
+    stored = WeightedSamples.load(page.parent / "fit" / "fit.h5")
+    (simulated,) = stored.provenance["simulation"]
+    assert (simulated["draws"], simulated["seed"], simulated["independent"]) == (40, 1, 28)
+    assert (page.parent / "fit" / "predictive.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_program_of_the_page_prints_what_is_told(capsys):
+    text = PAGE.read_text(encoding="utf-8")
+    code, printed = re.search(
+        r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    ).groups()
+    exec(compile(code, "page", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+def changed(page, old, new):
+    text = page.read_text(encoding="utf-8")
+    assert old in text
+    path = page.with_name("changed.toml")
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return load_configuration(path, FitConfiguration)
+
+
+@pytest.mark.parametrize(("old", "new", "complaint"), [
+    ("draws = 40", "draws = 40\nrealisations = 2", "realisations"),
+    ("independent = 28", "independent = 12", "12 independent draws do not tell the covariance of 5 numbers"),
+    ("energy_spread = false", "energy_spread = true", r"(?s)none of the library.*energy_spread = false"),
+    ("lmax = 12", "lmax = 0", r"(?s)the library ends at l = 12.*simulation.lmax limits"),
+    ('"19.12 pc"', '"10 pc"', r"(?s)rigidity .* TV is none of the library.*2775 TV"),
+    ("[simulation]", '[priors.declination_weight]\ndistribution = "normal"\nmean = 0.0\nsd = 1.0\n[simulation]',
+     "no nuisance declination_weight"),
+    ("[simulation]", '[priors.log10_noise]\ndistribution = "uniform"\nlow = 0.0\nhigh = 1.0\n[simulation]',
+     "prior for unknown parameter 'log10_noise'"),
+])  # fmt: skip
+def test_configurations_that_cannot_be_simulated_say_why(page, old, new, complaint):
+    with pytest.raises(ConfigurationError, match=complaint):
+        configured_posterior(changed(page, old, new), base=page.parent)
+
+
+def test_without_its_section_the_configuration_is_refused_and_the_section_named(page):
+    configuration = replace(changed(page, "draws = 40", "draws = 41"), simulation=None)
+    with pytest.raises(ConfigurationError, match=r"(?s)no likelihood is known.*\[simulation\]"):
+        configured_posterior(configuration, base=page.parent)
+
+
+def test_independent_skies_are_simulated_one_by_one(page):
+    """Each data set has its own law; the sum of their densities is what the two have alone."""
+    configuration = changed(page, "schema = 1", "schema = 1\nassume_independent_skies = true")
+    whole = configured_posterior(configuration, base=page.parent)
+    assert [len(term.data) for term in whole.likelihood.terms] == [3, 2]
+    theta = np.array([[-3.8, 1.0, 2.0, 0.3, 1.0]])
+    alone = [Posterior(whole.model, Likelihood(term)).log_prob(theta) for term in whole.likelihood.terms]
+    prior = whole.log_prior(theta)
+    assert whole.log_prob(theta)[0] == pytest.approx(float(sum(alone)[0] - prior[0]), rel=1e-12)
