@@ -46,8 +46,10 @@ package: $(STAMP)
 bench: $(STAMP) ## Time our routes beside the usual ones
 	$(ONE_THREAD) $(BIN)/python benchmarks/run.py
 
-docs: $(STAMP) ## Check the pages: links, commands and examples
-	$(PYTEST) tests/docs
+docs: $(STAMP) ## Build the pages into build/docs and check them
+	rm -rf build/docs
+	$(ONE_THREAD) $(BIN)/python -m sphinx -E -q -W --keep-going -b html -d build/doctrees docs build/docs
+	OBSFIT_SITE=$(CURDIR)/build/docs $(PYTEST) tests/docs/test_site.py tests/docs/test_pages.py tests/docs/test_formulas.py
 
 clean: ## Remove .venv, caches and build products; results/ stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
