@@ -35,6 +35,9 @@ def fit(
       low = 0.1
       high = 0.9
 
+    In place of data and model, a trained emulator of both: emulator = "turbulence", or a file of `obsfit emulate`.
+    leave_out = ["icecube-2025-24TeV"] leaves out some of its data.
+
     The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, predictive and, of emcee, trace.
     The summary is printed, with the information gained on each parameter in bits. An interrupted or killed fit with
     emcee continues with --resume to the same result; one by another method is run again.

@@ -13,9 +13,12 @@ from scipy import stats
 
 from obsfit.composition import add_models
 from obsfit.configuration import FORBID, read_quantity
+from obsfit.emulate.emulator import read_emulator
+from obsfit.emulate.shipped import located_emulator
 from obsfit.errors import ConfigurationError
 from obsfit.infer.dipole_term import DipoleScatter, DipoleTerm
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.emulated import EmulatedPosterior
 from obsfit.infer.evidence import NestedSettings, nested_evidence
 from obsfit.infer.importance import ImportanceSettings, run_importance
 from obsfit.infer.likelihood import Likelihood
@@ -119,6 +122,10 @@ class FitConfiguration:
         Seed of all draws.
     data, model
         What is fitted by what. Several data sets are seen on one sky.
+    emulator : str
+        In place of data and model: a shipped emulator, or a file of ``obsfit emulate`` relative to this one.
+    leave_out : tuple of str
+        Data of the emulator that are not fitted: labels, or measurements such as "icecube-2025-24TeV".
     method : str
         "emcee", or "importance": much quicker where the posterior has one maximum, and gives the evidence; or
         "nested": slower, for several maxima or an evidence by other means.
@@ -143,8 +150,10 @@ class FitConfiguration:
     __pydantic_config__ = FORBID
 
     seed: int
-    data: DataSettings | tuple[DataSettings, ...]
-    model: ModelSettings
+    data: DataSettings | tuple[DataSettings, ...] = ()
+    model: ModelSettings | None = None
+    emulator: str = ""
+    leave_out: tuple[str, ...] = ()
     priors: dict[str, PriorSettings] = field(default_factory=dict)
     method: Literal["emcee", "importance", "nested"] = "emcee"
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
@@ -166,6 +175,10 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     DataFormatError, PluginError
         If a file or a model cannot be used.
     """
+    if configuration.model is None or configuration.emulator or configuration.leave_out:
+        raise ConfigurationError(
+            "the fit has no data and model", expected="[data] and [model], without emulator and leave_out"
+        )
     priors = {k: p.frozen(k) for k, p in configuration.priors.items()}
     models = [load_model(name, **configuration.model.settings.get(name, {})) for name in configuration.model.names]
     unused = sorted(set(configuration.model.settings) - set(configuration.model.names))
@@ -183,6 +196,36 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     )  # fmt: skip
 
 
+def configured_target(configuration: FitConfiguration, *, base: Path) -> Posterior | EmulatedPosterior:
+    """Return the posterior of a configuration, of data and a model or of an emulator; paths are relative to `base`.
+
+    Raises
+    ------
+    ConfigurationError
+        If it has neither or both, or what they say contradicts itself.
+    DataFormatError, PluginError
+        If a file or a model cannot be used.
+    """
+    if not configuration.emulator:
+        if configuration.model is None or configuration.data == ():
+            raise ConfigurationError(
+                "the fit has nothing to fit", expected="[data] and [model], or the key emulator",
+                remedy='Name a file of "obsfit emulate" or a shipped emulator, or data and a model.',
+            )  # fmt: skip
+        return configured_posterior(configuration, base=base)
+    if configuration.model is not None or configuration.data != () or configuration.simulation is not None:
+        raise ConfigurationError(
+            f"the emulator {configuration.emulator!r} has data and a model of its own",
+            expected="emulator without [data], [model] and [simulation]",
+        )
+    priors = {name: settings.frozen(name) for name, settings in configuration.priors.items()}
+    removed = [name for name, prior in priors.items() if prior is None]
+    if removed:
+        raise ConfigurationError(f"{removed[0]} is a parameter of an emulator", expected="a prior other than none")
+    emulator = read_emulator(located_emulator(configuration.emulator, base))
+    return EmulatedPosterior(emulator, priors=priors, leave_out=configuration.leave_out)
+
+
 def configured_records(data: DataSettings, *, base: Path) -> list[PowerSpectrum | DipoleMeasurements]:
     """Return the records that one entry of a configuration names; paths are relative to `base`.
 
@@ -198,7 +241,7 @@ def configured_records(data: DataSettings, *, base: Path) -> list[PowerSpectrum 
 
 def run_configured(
     configuration: FitConfiguration, *, base: Path, resume: bool, overwrite: bool, progress: bool
-) -> tuple[Posterior, FitResult | WeightedSamples]:
+) -> tuple[Posterior | EmulatedPosterior, FitResult | WeightedSamples]:
     """Run the fit of a configuration, storing ``fit.h5`` in its output folder; return posterior and result.
 
     Raises
@@ -212,7 +255,7 @@ def run_configured(
             f'a fit with method = "{method}" is stored only when it is finished: there is nothing to resume',
             remedy="Run it again without --resume, with --overwrite to replace an older fit.",
         )
-    posterior = configured_posterior(configuration, base=base)
+    posterior = configured_target(configuration, base=base)
     rng, store = np.random.default_rng(configuration.seed), base / configuration.output / "fit.h5"
     told: dict[str, Any] = {
         "rng": rng, "store": store, "overwrite": overwrite, "progress": progress, "seed": configuration.seed,

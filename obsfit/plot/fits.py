@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from obsfit.infer.dipole_term import DipoleTerm
+from obsfit.infer.emulated import EmulatedPosterior, EmulatedTerm
 from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
@@ -76,7 +77,7 @@ def trace(fit: FitResult) -> Figure:
 
 
 def predictive_table(
-    posterior: Posterior,
+    posterior: Posterior | EmulatedPosterior,
     fit: FitResult | WeightedSamples,
     *,
     rng: np.random.Generator,
@@ -87,7 +88,7 @@ def predictive_table(
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or EmulatedPosterior
         The posterior that was fitted.
     fit : FitResult or WeightedSamples
         Its samples.
@@ -181,14 +182,14 @@ def predictive_dipoles(term: DipoleTerm, table: Table) -> Figure:
     return figure
 
 
-def predictive_one_sky(term: OneSkyTerm | SimulatedTerm, table: Table) -> Figure:
+def predictive_one_sky(term: OneSkyTerm | SimulatedTerm | EmulatedTerm, table: Table) -> Figure:
     """Return all spectra and dipoles of one sky, with the intervals in which repeated observations would fall.
 
     One panel for each spectrum, power over the predicted median, and one for the components of all dipoles.
 
     Parameters
     ----------
-    term : OneSkyTerm or SimulatedTerm
+    term : OneSkyTerm, SimulatedTerm or EmulatedTerm
         The data sets.
     table : Table
         Of `predictive_table`.
@@ -234,14 +235,18 @@ def predictive_one_sky(term: OneSkyTerm | SimulatedTerm, table: Table) -> Figure
 
 
 def predictive(
-    posterior: Posterior, fit: FitResult | WeightedSamples, *, rng: np.random.Generator, term: int = 0
+    posterior: Posterior | EmulatedPosterior,
+    fit: FitResult | WeightedSamples,
+    *,
+    rng: np.random.Generator,
+    term: int = 0,
 ) -> Figure:
     """Return the posterior-predictive figure of one data set, whatever its kind."""
     observed = posterior.likelihood.terms[term]
     table = predictive_table(posterior, fit, rng=rng, term=term)
     if isinstance(observed, PowerTerm):
         return predictive_spectrum(observed, table)
-    if isinstance(observed, OneSkyTerm | SimulatedTerm):
+    if isinstance(observed, OneSkyTerm | SimulatedTerm | EmulatedTerm):
         return predictive_one_sky(observed, table)
     return predictive_dipoles(observed, table)
 

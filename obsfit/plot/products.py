@@ -12,6 +12,7 @@ from astropy.table import Table
 from obsfit import __version__
 from obsfit.errors import ConfigurationError
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
+from obsfit.infer.emulated import EmulatedPosterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FitResult
 from obsfit.infer.weighted_samples import WeightedSamples
@@ -65,13 +66,17 @@ def write_table(
 
 
 def write_fit(
-    posterior: Posterior, fit: FitResult | WeightedSamples, folder: str | Path, *, rng: np.random.Generator
+    posterior: Posterior | EmulatedPosterior,
+    fit: FitResult | WeightedSamples,
+    folder: str | Path,
+    *,
+    rng: np.random.Generator,
 ) -> Table:
     """Write summary, prediction and plots of a fit into a folder, and return the summary.
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or EmulatedPosterior
         The posterior that was fitted.
     fit : FitResult or WeightedSamples
         Its samples.
