@@ -265,6 +265,14 @@ def test_each_group_counts_alike_however_many_simulations_it_has():
         np.testing.assert_allclose(one.correlation, two.correlation, atol=0.01)
 
 
+def test_replicates_have_the_mean_of_the_training_set():
+    """Without parameters the centre is the mean of groups, linear in them: replicates are balanced, so it is kept."""
+    training = a_training_set()
+    one, many = (fit_surrogate(training, degree=0, replicates=n, rng=np.random.default_rng(3)) for n in (1, 5))
+    assert np.std(many.mean[:, 0, 0]) > 0.05
+    np.testing.assert_allclose(many.mean.mean(axis=0), one.mean[0], rtol=1e-12)
+
+
 def test_the_degree_is_chosen_by_groups_that_were_held_out():
     rng = np.random.default_rng(11)
     group = np.repeat(np.arange(60), 10)
@@ -325,8 +333,12 @@ def never_written(file):
 
 
 def linked(file):
+    """The very array that was there, in a whole file beside this one."""
+    beside = file.filename.replace("s.h5", "other.h5")
+    with h5py.File(beside, "w") as other:
+        other["mean"] = file["mean"][()]
     del file["mean"]
-    file["mean"] = h5py.ExternalLink("/etc/other.h5", "mean")
+    file["mean"] = h5py.ExternalLink(beside, "mean")
 
 
 SHAPE = a_surrogate().knots.shape
