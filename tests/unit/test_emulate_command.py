@@ -170,8 +170,9 @@ def test_data_are_found_as_fits_find_them(tmp_path):
         emulated_records(EmulatedData(), base=tmp_path)
 
 
-def test_a_model_without_its_store_says_so(folder, capsys):
-    text = TEXT.replace('"steep"', '"simulated-turbulence"').replace('library = "store.txt"', "")
+def test_a_store_that_is_not_there_is_named(folder, capsys):
+    text = TEXT.replace('"steep"', '"simulated-turbulence"').replace("store.txt", "none.h5")
     (folder / "c.toml").write_text(text)
-    run(folder / "c.toml", code=2)
-    assert "no library is given" in capsys.readouterr().err
+    run(folder / "c.toml", code=3)
+    assert "none.h5" in capsys.readouterr().err
+    assert not (folder / "made").exists()

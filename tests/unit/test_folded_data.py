@@ -223,6 +223,8 @@ def test_more_fields_continue_a_training_set(folded):
     np.testing.assert_array_equal(more.of_groups(np.array([0])).values, first.values[:4])
     np.testing.assert_array_equal(more.of_groups(np.array([3])).theta, first.theta[4:])
     assert not np.any(training_set(model, folded, [0], 4, seed=6).values == first.values[:4])
+    # each field has random numbers of its own
+    assert not np.any(first.theta[:4, 0] == first.theta[4:, 0])
     with pytest.raises(ValueError, match=r"fields \[6\]: expected some of 0 to 5"):
         training_set(model, folded, [6], 1, seed=1)
     with pytest.raises(ValueError, match="each once"):
