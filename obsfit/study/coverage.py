@@ -23,7 +23,7 @@ from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.mock import gaussian_alm, mock_dipoles, mock_spectrum
 from obsfit.parameters import FloatArray, draw_prior
-from obsfit.study.mocks import StudyConfiguration, experiment_errors, map_noise, run_mocks
+from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 LEVELS = (0.68, 0.95)
@@ -74,8 +74,8 @@ def run_coverage(
     -------
     Table
         One row for each parameter: name, coverage of 68 and 95 % central intervals, the binomial standard error of
-        each if the interval is right, and the Kolmogorov-Smirnov probability that ranks are uniform. ``meta``
-        counts the mocks that did not converge; they are not in the coverage.
+        each if the interval is right, the Kolmogorov-Smirnov probability that ranks are uniform, and the ranks.
+        ``meta`` counts the mocks that did not converge; they are not in the coverage.
 
     Raises
     ------
@@ -107,7 +107,8 @@ def coverage_table(names: tuple[str, ...], ranks: FloatArray) -> Table:
     names : tuple of str, length n_par
         Parameters.
     ranks : ndarray, shape (n_mock, n_par)
-        Fraction of posterior samples below the truth; uniform for a calibrated fit.
+        Fraction of posterior samples below the truth; uniform for a calibrated fit. They are kept in a column
+        ``ranks`` of shape (n_par, n_mock).
 
     Examples
     --------
@@ -123,6 +124,7 @@ def coverage_table(names: tuple[str, ...], ranks: FloatArray) -> Table:
         table[f"coverage_{label}"] = inside.mean(0)
         table[f"error_{label}"] = np.full(len(names), np.sqrt(level * (1 - level) / len(ranks)))
     table["uniform_p"] = [float(stats.kstest(column, "uniform").pvalue) for column in ranks.T]
+    table["ranks"] = ranks.T
     return table
 
 
@@ -139,19 +141,45 @@ def is_calibrated(table: Table, *, sigmas: float = 3.5) -> bool:
     return worst <= sigmas
 
 
+def mock_universe(configuration: CoverageConfiguration, *, base: Path, rng: np.random.Generator) -> MockUniverse:
+    """Return a truth drawn from the priors of the fit, and what would have been published of it.
+
+    Parameters
+    ----------
+    configuration : CoverageConfiguration
+        Its `seed`, `mocks` and `output` are not used.
+    base : Path
+        Folder to which its paths are relative.
+    rng : numpy.random.Generator
+        Source of the truth, the sky, noise and errors.
+
+    Raises
+    ------
+    ConfigurationError
+        If the fit is of other data than a nearly full-sky spectrum or dipoles.
+    """
+    posterior = configured_posterior(configuration.fit, base=base)
+    truth, observed = _observed(configuration, posterior, rng)
+    return MockUniverse(posterior.names, truth[0], (observed.record,))
+
+
+def _observed(
+    configuration: CoverageConfiguration, posterior: Posterior, rng: np.random.Generator
+) -> tuple[FloatArray, DipoleTerm | PowerTerm]:
+    truth = draw_prior(posterior.parameters, 1, rng=rng)
+    term = posterior.likelihood.terms[0]
+    if isinstance(term, PowerTerm):
+        return truth, _mock_power(configuration, posterior, term, truth, rng)
+    if isinstance(term, DipoleTerm):
+        return truth, _mock_dipole(configuration, posterior, term, truth, rng)
+    raise ConfigurationError("this study takes a nearly full-sky spectrum or dipoles")
+
+
 def _one_mock(configuration: CoverageConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
     """Truth, observation and fit of one mock universe, in a form that JSON keeps exactly."""
     rng = child_generator(configuration.seed, index)
     posterior = configured_posterior(configuration.fit, base=base)
-    truth = draw_prior(posterior.parameters, 1, rng=rng)
-    term = posterior.likelihood.terms[0]
-    observed: DipoleTerm | PowerTerm
-    if isinstance(term, PowerTerm):
-        observed = _mock_power(configuration, posterior, term, truth, rng)
-    elif isinstance(term, DipoleTerm):
-        observed = _mock_dipole(configuration, posterior, term, truth, rng)
-    else:
-        raise ConfigurationError("this study takes a nearly full-sky spectrum or dipoles")
+    truth, observed = _observed(configuration, posterior, rng)
     repeated = Posterior(
         posterior.model, Likelihood(observed), priors={p.name: p.prior for p in posterior.parameters}
     )

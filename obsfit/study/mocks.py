@@ -15,7 +15,27 @@ from obsfit.configuration import FORBID
 from obsfit.execute import run_tasks
 from obsfit.infer.configured import FitConfiguration
 from obsfit.ingest.catalogue import load_table
+from obsfit.parameters import FloatArray
 from obsfit.records import DipoleMeasurements, PowerSpectrum
+
+
+@dataclass(frozen=True)
+class MockUniverse:
+    """A truth, and what would have been published of it.
+
+    Attributes
+    ----------
+    names : tuple of str, length n_par
+        Parameters, nuisances included.
+    truth : ndarray, shape (n_par,)
+        Their values.
+    records : tuple of PowerSpectrum and DipoleMeasurements
+        The observations.
+    """
+
+    names: tuple[str, ...]
+    truth: FloatArray
+    records: tuple[PowerSpectrum | DipoleMeasurements, ...]
 
 
 @dataclass(frozen=True)

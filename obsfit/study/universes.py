@@ -28,7 +28,7 @@ from obsfit.parameters import FloatArray, Parameter, draw_prior
 from obsfit.protocols import true_sky
 from obsfit.records import DipoleMeasurements, PowerSpectrum
 from obsfit.study.coverage import coverage_table
-from obsfit.study.mocks import StudyConfiguration, experiment_errors, map_noise, run_mocks
+from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 ANALYSES = ("joint", "independent")
@@ -195,13 +195,36 @@ def _alone(record: Record, term: OneSkyTerm) -> DipoleTerm | PowerTerm | OneSkyT
     return replace(term, records=(record,))
 
 
+def mock_universe(configuration: UniverseConfiguration, *, base: Path, rng: np.random.Generator) -> MockUniverse:
+    """Return a truth drawn from the priors of the joint fit, and what would have been published of its one sky.
+
+    Parameters
+    ----------
+    configuration : UniverseConfiguration
+        Its `seed`, `mocks` and `output` are not used.
+    base : Path
+        Folder to which its paths are relative.
+    rng : numpy.random.Generator
+        Source of the truth, the sky, noise and errors.
+    """
+    posterior = _posterior(configuration, base)
+    truth = draw_prior(posterior.parameters, 1, rng=rng)
+    records = _observed(configuration, posterior, _one_sky(posterior), truth, rng)
+    return MockUniverse(posterior.names, truth[0], records)
+
+
+def _one_sky(posterior: Posterior) -> OneSkyTerm:
+    term = posterior.likelihood.terms[0]
+    if not isinstance(term, OneSkyTerm):
+        raise TypeError(f"expected a OneSkyTerm, got {type(term).__name__}")
+    return term
+
+
 def _one_universe(configuration: UniverseConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
     """Truth, observations and both analyses of one universe, in a form that JSON keeps exactly."""
     rng = child_generator(configuration.seed, kind, index)
     posterior = _posterior(configuration, base)
-    term = posterior.likelihood.terms[0]
-    if not isinstance(term, OneSkyTerm):
-        raise TypeError(f"expected a OneSkyTerm, got {type(term).__name__}")
+    term = _one_sky(posterior)
     truth = draw_prior(posterior.parameters, 1, rng=rng)
     records = _observed(configuration, posterior, term, truth, rng)
     mock = term.observing(*records)
