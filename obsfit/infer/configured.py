@@ -253,7 +253,7 @@ def run_configured(
     if method != "emcee" and resume:
         raise ConfigurationError(
             f'a fit with method = "{method}" is stored only when it is finished: there is nothing to resume',
-            remedy="Run it again without --resume, with --overwrite to replace an older fit.",
+            remedy="It takes no chain: run it again without --resume, with --overwrite to replace an older fit.",
         )
     posterior = configured_target(configuration, base=base)
     rng, store = np.random.default_rng(configuration.seed), base / configuration.output / "fit.h5"

@@ -1,0 +1,241 @@
+r"""Measurements that are left out and predicted from the others: the check that uses no datum twice.
+
+Measurements of one sky are not independent given the parameters: all energies see the same field. What is left out, x,
+is therefore predicted from the parameters that the rest y allows *and* from the rest itself,
+
+.. math:: p(x | y) = \int p(x | y, \theta)\, p(\theta | y)\, d\theta .
+
+In each replicate of the surrogate of an emulator, the normal scores u of all data are jointly normal, so that
+:math:`u_x` given :math:`u_y` is normal with a mean m and a covariance S that are known. Replicates count by the density
+that they give the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy.special import logsumexp, ndtr, ndtri
+
+from obsfit.emulate.emulator import Emulator
+from obsfit.emulate.surrogate_density import IntArray, Surrogate, base_columns, inverse_spline, polynomial
+from obsfit.errors import ConfigurationError
+from obsfit.execute import child_generator
+from obsfit.infer.emulated import EmulatedPosterior
+from obsfit.infer.importance import ImportanceSettings, run_importance
+from obsfit.parameters import FloatArray
+
+__all__ = ["Prediction", "leave_one_out", "predict_left_out"]
+
+# Scores beyond this are no better known: their tail is lost in the rounding of probabilities next to one.
+_FAR = 1e-16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the rest says about data that were left out.
+
+    Attributes
+    ----------
+    p_value : float
+        Probability that predicted data are at least as far from the middle of the prediction as the data are, in the
+        distance of its covariance, of logarithms of powers and components of dipoles: near zero for data that the rest
+        excludes, near one for data closer to the prediction than it says. Uniform in 0..1 for a true model.
+    log_density : float
+        Log density of the data, given the rest.
+    labels : tuple of str
+        The data.
+    pit : ndarray, shape (n,)
+        Probability of a smaller number for each: uniform in 0..1 for a true model.
+    """
+
+    p_value: float
+    log_density: float
+    labels: tuple[str, ...]
+    pit: FloatArray
+
+
+def predict_left_out(
+    posterior: EmulatedPosterior,
+    samples: FloatArray,
+    weight: FloatArray | None = None,
+    *,
+    rng: np.random.Generator,
+    size: int = 4000,
+) -> Prediction:
+    """Return what a fit says about the data that were left out of it.
+
+    Parameters
+    ----------
+    posterior : EmulatedPosterior
+        A posterior with ``leave_out``.
+    samples : ndarray, shape (n, n_par)
+        Its samples.
+    weight : ndarray, shape (n,), optional
+        Their weights. Default: all equal.
+    rng : numpy.random.Generator
+        Source of predicted data.
+    size : int
+        How many data sets are drawn; no p-value is below one over this number.
+
+    Raises
+    ------
+    ConfigurationError
+        If the posterior leaves nothing out.
+    """
+    if not posterior.left_out:
+        raise ConfigurationError("the posterior leaves out no data", expected="leave_out with some of the labels")
+    kept = np.ones(len(samples), dtype=bool) if weight is None else weight > 0.0
+    theta = np.asarray(samples)[kept]
+    share = np.full(len(theta), 1.0 / len(theta)) if weight is None else weight[kept] / weight[kept].sum()
+    emulator = posterior.emulator
+    folded, surrogate = emulator.folded, emulator.surrogate
+    values, learnt = folded.coordinates(posterior.data, theta), folded.without_right_ascension(theta)
+    x, y = (_places(surrogate, labels) for labels in (posterior.left_out, posterior.labels))
+    rest = surrogate.marginal(posterior.labels)
+    log_rest = np.stack([rest.replicate(r).log_density(learnt, values[:, y]) for r in range(surrogate.replicates)])
+    member = np.exp(log_rest - logsumexp(log_rest, axis=0)) * share
+    drawn = np.empty((size, len(x)))
+    pit, start = np.zeros(len(x)), 0
+    number = rng.multinomial(size, member.sum(axis=1) / member.sum())
+    for r, own in enumerate(member):
+        law = _Conditional.of(surrogate.replicate(r), learnt, values, x, y)
+        pit += own @ ndtr((law.score - law.mean) / np.sqrt(np.diag(law.covariance)))
+        if not number[r]:
+            continue
+        chosen = rng.choice(len(theta), size=number[r], p=own / own.sum())
+        whole = values[chosen]
+        whole[:, x] = law.draw(chosen, rng=rng)
+        drawn[start : start + number[r]] = folded.from_coordinates(whole, theta[chosen])[:, x]
+        start += number[r]
+    powers = np.array(x) < folded.n_power
+    seen = posterior.data[x]
+    # Components of a dipole are turned by parameters: only as drawn are they the same number at each vector.
+    pit[~powers] = np.mean(drawn < seen, axis=0)[~powers]
+    density = surrogate.conditional_log_density(learnt, values, labels=posterior.left_out, given=posterior.labels)
+    density = density + folded.log_jacobian(theta, posterior.data, labels=posterior.left_out)
+    return Prediction(
+        _p_value(_logarithms(drawn, powers), _logarithms(seen, powers)), float(logsumexp(density, b=share)),
+        posterior.left_out, pit,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Conditional:
+    """Normal law of the scores of the data x given those of y, at n vectors, in one replicate."""
+
+    surrogate: Surrogate
+    learnt: FloatArray
+    score: FloatArray
+    mean: FloatArray
+    covariance: FloatArray
+    places: list[int]
+
+    @classmethod
+    def of(
+        cls, part: Surrogate, learnt: FloatArray, values: FloatArray, x: list[int], y: list[int]
+    ) -> _Conditional:
+        score = ndtri(np.clip(part.pit(learnt, values), _FAR, 1.0 - _FAR))
+        correlation = part.correlation[0]
+        gain = np.linalg.solve(correlation[np.ix_(y, y)], correlation[np.ix_(y, x)]).T
+        covariance = correlation[np.ix_(x, x)] - gain @ correlation[np.ix_(y, x)]
+        return cls(part, learnt, score[:, x], score[:, y] @ gain.T, covariance, x)
+
+    def draw(self, chosen: IntArray, *, rng: np.random.Generator) -> FloatArray:
+        """Random values of x, shape (n, n_x), at the vectors of which the places are given."""
+        s, x = self.surrogate, self.places
+        normal = rng.standard_normal((len(chosen), len(x))) @ np.linalg.cholesky(self.covariance).T
+        score = self.mean[chosen] + normal
+        residual = inverse_spline(score, s.knots[0, x], s.scores, s.slopes[0, x], s.tails[0, x])
+        base = (base_columns(self.learnt[chosen], s.names, s.features) - s.centre) / s.spread
+        basis = polynomial(base, s.exponents)
+        return basis @ s.mean[0][:, x] + np.exp(basis @ s.log_scale[0][:, x]) * residual
+
+
+def _places(surrogate: Surrogate, labels: Sequence[str]) -> list[int]:
+    return [surrogate.labels.index(label) for label in labels]
+
+
+def _logarithms(data: FloatArray, powers: NDArray[np.bool_]) -> FloatArray:
+    """Data with powers as their logarithms."""
+    found = np.array(data)
+    found[..., powers] = np.log(found[..., powers])
+    return found
+
+
+def _p_value(drawn: FloatArray, seen: FloatArray) -> float:
+    """Share of draws, the datum among them, that are at least as far from their mean as the datum is."""
+    middle = drawn.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(drawn.T))
+    offset = np.concatenate([seen[None], drawn]) - middle
+    distance = np.sum(offset * np.linalg.solve(covariance, offset.T).T, axis=1)
+    return float(np.mean(distance >= distance[0]))
+
+
+def leave_one_out(
+    emulator: Emulator,
+    data: FloatArray | None = None,
+    *,
+    seed: int,
+    priors: Mapping[str, Any] | None = None,
+    measurements: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    effective_size: float = ImportanceSettings.effective_size,
+    max_evaluations: int = ImportanceSettings.max_evaluations,
+) -> Table:
+    """Return how well each measurement is predicted by a fit of all others.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        Density of the data given the parameters.
+    data : ndarray, shape (n_data,), optional
+        As `EmulatedPosterior`.
+    seed : int
+        Seed of all fits; each has random numbers of its own.
+    priors : mapping, optional
+        As `EmulatedPosterior`.
+    measurements : sequence of str, or of sequences of str, optional
+        What is left out, one after another: measurements, or several together, such as all of one energy. Default:
+        each measurement alone.
+    effective_size, max_evaluations
+        As `run_importance`.
+
+    Returns
+    -------
+    astropy.table.Table
+        One row for each: left_out, energy_tev (mean of its data), numbers, p_value and log_density of `Prediction`,
+        smallest_tail (of its data one by one, two-sided and times their number, at most one) and samples (effective
+        number). With k rows, a p-value below 0.05 / k is needed before one of them means something.
+
+    Raises
+    ------
+    ConfigurationError
+        If a measurement is unknown.
+    ConvergenceError
+        As `run_importance`.
+    """
+    if measurements is None:
+        measurements = tuple(dict.fromkeys(label.rpartition(" ")[0] for label in emulator.labels))
+    groups = [(group,) if isinstance(group, str) else tuple(group) for group in measurements]
+    # All names are looked at before the first fit.
+    posteriors = [EmulatedPosterior(emulator, data, priors=priors, leave_out=group) for group in groups]
+    rows = []
+    for group, posterior in zip(groups, posteriors, strict=True):
+        found = run_importance(
+            posterior, rng=child_generator(seed, "left out", *group), effective_size=effective_size,
+            max_evaluations=max_evaluations,
+        )  # fmt: skip
+        drawing = child_generator(seed, "predicted", *group)
+        predicted = predict_left_out(posterior, found.theta, found.weight, rng=drawing)
+        tails = 2.0 * np.minimum(predicted.pit, 1.0 - predicted.pit)
+        own = [emulator.labels.index(label) for label in posterior.left_out]
+        rows.append(
+            (", ".join(group), float(emulator.folded.energy_tev[own].mean()), len(own), predicted.p_value,
+             predicted.log_density, min(1.0, float(tails.min()) * len(own)), found.effective_size)
+        )  # fmt: skip
+    names = ("left_out", "energy_tev", "numbers", "p_value", "log_density", "smallest_tail", "samples")
+    return Table(rows=rows, names=names)
