@@ -6,6 +6,7 @@ an error of the build.
 
 import html
 import re
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -16,12 +17,16 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = logging.getLogger(__name__)
 
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+ElementTree.register_namespace("", NAMESPACE)
+ACCENTS = set(latex2mathml.accents.values())
+
 # Delimiters of a fixed size that neither open nor close, such as the stroke of \Big/: docutils has those with l and r.
 latex2mathml.bigdelimiters.update({"big": 1, "Big": 2, "bigg": 3, "Bigg": 4})
 
 
 def mathml(tex: str, *, block: bool) -> str:
-    """Return a formula as a `math` element whose alternative text is its TeX.
+    r"""Return a formula as a `math` element whose alternative text is its TeX.
 
     Raises
     ------
@@ -32,9 +37,26 @@ def mathml(tex: str, *, block: bool) -> str:
     --------
     >>> mathml("x^2", block=False)
     '<math xmlns="http://www.w3.org/1998/Math/MathML" alttext="x^2"><msup><mi>x</mi><mn>2</mn></msup></math>'
+    >>> mathml(r"\hat x_1", block=False).partition('alttext="\\hat x_1">')[2]
+    '<msub><mover accent="true"><mi>x</mi><mo stretchy="false">ˆ</mo></mover><mn>1</mn></msub></math>'
     """
-    text = re.sub(r">\n *<", "><", latex2mathml.tex2mathml(tex, as_block=block))
-    return text.replace("<math ", f'<math alttext="{html.escape(" ".join(tex.split()))}" ', 1)
+    # A fraction of two digits may be written without braces.
+    braced = re.sub(r"(\\[td]?frac)\s*(\d)\s*(\d)", r"\1{\2}{\3}", tex)
+    text = re.sub(r">\n *<", "><", latex2mathml.tex2mathml(braced, as_block=block))
+    # Names of characters, such as &nbsp;, are of HTML and unknown to XML.
+    text = re.sub(r"&(?!amp;|lt;|gt;|quot;)\w+;", lambda name: html.unescape(name[0]), text)
+    tree = ElementTree.fromstring(text)
+    tree.set("alttext", " ".join(tex.split()))
+    for node in tree.iter(f"{{{NAMESPACE}}}munderover"):
+        base, under, over = node
+        # docutils puts the index of a letter with an accent below the letter.
+        if over.get("stretchy") == "false" and over.text in ACCENTS:
+            node.clear()
+            node.tag = f"{{{NAMESPACE}}}msub"
+            accented = ElementTree.SubElement(node, f"{{{NAMESPACE}}}mover", accent="true")
+            accented.extend([base, over])
+            node.append(under)
+    return ElementTree.tostring(tree, encoding="unicode")
 
 
 def _translated(node: nodes.Element, tex: str, *, block: bool) -> str:

@@ -147,6 +147,13 @@ def test_formulas_need_no_script(site):
     assert "mathjax" not in text.lower()
 
 
+def test_an_index_stands_beside_a_letter_with_an_accent_and_not_below_it(site):
+    text = "".join(path.read_text(encoding="utf-8") for path in site.glob("api/*.html"))
+    accented = r'<msub><mover accent="true"><mi>\w</mi><mo stretchy="false">[~ˆˉ]</mo></mover>'
+    assert len(re.findall(accented, text)) > 10
+    assert not re.search(r'<mo stretchy="false">[~ˆˉ]</mo></munderover>', text)
+
+
 def test_every_public_name_is_in_the_api(pages):
     anchors = set().union(*(page.anchors for name, page in pages.items() if name.startswith("api/")))
     rooms = {name for name in obsfit.__all__ if f"module-obsfit.{name}" in anchors}
