@@ -38,7 +38,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
-napoleon_use_ivar = True
 napoleon_use_rtype = False
 linkcode_resolve = sources.linkcode
 

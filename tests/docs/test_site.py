@@ -91,6 +91,13 @@ def test_every_page_of_the_docs_is_a_page_of_the_site(pages):
     assert {name for name, page in pages.items() if page.broken} == set()
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_no_average_in_angle_brackets_is_taken_for_a_tag(path):
+    """<s> strikes out the rest of a page."""
+    text = re.sub(r"^```.*?^```$|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"</?[a-zA-Z][^>\n]*>", text) == []
+
+
 def test_every_link_and_every_anchor_leads_somewhere(site, pages):
     lost = []
     for name, page in pages.items():
