@@ -23,6 +23,7 @@ from obsfit.parameters import FloatArray
 from obsfit.provenance import source_checksum, versions
 from obsfit.study import coverage, universes
 from obsfit.study.coverage import LEVELS, CoverageConfiguration, coverage_table, run_coverage
+from obsfit.study.held_out import HeldOutConfiguration, run_held_out
 from obsfit.study.mocks import MockUniverse
 from obsfit.study.universes import UniverseConfiguration, run_universes
 
@@ -66,6 +67,7 @@ KINDS: Mapping[str, StudyKind] = {
     "coverage": StudyKind(CoverageConfiguration, run_coverage, universe=coverage.mock_universe),
     # The product of likelihoods stands beside the joint one to show what it gets wrong.
     "universes": StudyKind(UniverseConfiguration, run_universes, ("joint",), universes.mock_universe),
+    "emulator": StudyKind(HeldOutConfiguration, run_held_out),
 }
 """Studies by what their files call their `kind`; a file without one is of kind "coverage"."""
 
@@ -82,9 +84,6 @@ class StudyEntry:
         Its configuration, relative to that of the calibration. Its `output` is not used.
     mocks : int
         Number of mocks; zero: as many as its own configuration says.
-    effective_size : float
-        Sample each posterior by importance sampling, to so many effective samples; zero: as its own configuration
-        says.
     """
 
     __pydantic_config__ = FORBID
@@ -92,7 +91,6 @@ class StudyEntry:
     name: str
     file: str
     mocks: int = 0
-    effective_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,10 +131,6 @@ class CalibrationConfiguration:
         for entry in self.studies:
             if entry.mocks < 0:
                 raise ConfigurationError(f"studies: mocks = {entry.mocks} of {entry.name}", expected="0 or more")
-            if entry.effective_size < 0:
-                raise ConfigurationError(
-                    f"studies: effective_size = {entry.effective_size} of {entry.name}", expected="0 or more"
-                )
         check_share("false_alarm", self.false_alarm)
         if not 0.0 <= self.max_unconverged < 1.0:
             raise ConfigurationError(f"max_unconverged = {self.max_unconverged}", expected="a share in [0, 1)")
@@ -246,18 +240,8 @@ def _studies(configuration: CalibrationConfiguration, base: Path) -> dict[str, t
         kind, settings = load_study(path)
         output = (base / configuration.output / entry.name).resolve()
         settings = replace(settings, mocks=entry.mocks or settings.mocks, output=str(output))
-        if entry.effective_size:
-            settings = _by_importance(settings, entry.effective_size)
         found[entry.name] = (kind, settings, path.parent)
     return found
-
-
-def _by_importance(settings: Any, effective_size: float) -> Any:
-    """The same study with posteriors sampled by importance sampling."""
-    if hasattr(settings, "effective_size"):
-        return replace(settings, effective_size=effective_size)
-    importance = replace(settings.fit.importance, effective_size=effective_size)
-    return replace(settings, fit=replace(settings.fit, method="importance", importance=importance))
 
 
 def calibration_table(found: Table, *, study: str, mocks: int, judged: tuple[str, ...] = ()) -> Table:

@@ -284,7 +284,6 @@ def test_everything_is_read_before_anything_is_computed(folder):
         ({"studies": (StudyEntry("a", "x"), StudyEntry("a", "y"))}, "'a' stands twice"),
         ({"studies": (StudyEntry("../a", "x"),)}, "name '../a'"),
         ({"studies": (StudyEntry("a", "x", -1),)}, "mocks = -1 of a"),
-        ({"studies": (StudyEntry("a", "x", 1, -1.0),)}, "effective_size = -1.0 of a"),
         ({"false_alarm": 0.0}, "false_alarm = 0.0"),
         ({"max_unconverged": 1.0}, "max_unconverged = 1.0"),
     ],
@@ -304,17 +303,6 @@ def test_the_checksum_knows_what_numbers_depend_on(folder):
     assert configuration_checksum(settings, base=folder) != first
 
 
-def test_an_entry_may_ask_for_importance_sampling(folder):
-    (folder / "study.toml").write_text(
-        ("schema = 1\nseed = 4\nmocks = 3\n" + FIT).replace('"importance"', '"emcee"')
-    )
-    (folder / "calibration.toml").write_text(CALIBRATION + "effective_size = 70.0\n")
-    settings = load_configuration(folder / "calibration.toml", CalibrationConfiguration)
-    kept, changed = (study.fit for _, study, _ in calibration._studies(settings, folder).values())
-    assert (kept.method, kept.importance.effective_size) == ("emcee", 60.0)
-    assert (changed.method, changed.importance.effective_size) == ("importance", 70.0)
-
-
 def test_the_shipped_calibration_names_every_shipped_fit():
     base = Path(__file__).parents[2] / "analyses" / "calibration"
     settings = load_configuration(base / "calibration.toml", CalibrationConfiguration)
@@ -322,3 +310,5 @@ def test_the_shipped_calibration_names_every_shipped_fit():
     single = {name for kind, study in studies if kind == "coverage" for name in study.fit.model.names}
     assert {"relative-diffusion", "hierarchical-cascade", "diffusive-dipole"} <= single
     assert "universes" in {kind for kind, _ in studies}
+    # What shows that one sky is not several must not fail the whole.
+    assert calibration.KINDS["universes"].judged == ("joint",)
