@@ -83,6 +83,9 @@ class EmulatedPosterior:
     that are left out are integrated over, which is exact. Nothing is known outside the parameters that the emulator
     was trained for: the density is taken as zero there.
 
+    A right ascension is cut at its prior's ends. Walkers of emcee that start on one side of the cut seldom find what
+    the posterior has on the other; importance and nested sampling do.
+
     Parameters
     ----------
     emulator : Emulator
