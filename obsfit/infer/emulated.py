@@ -220,8 +220,8 @@ class PredictiveCheck:
     p_value : float
         Of `predictive_p`.
     table : Table
-        One row for each number of the data: label, energy_tev, data, fitted (or left out), median, p16 and p84 of the
-        prediction, probability_below (that a repeated number is smaller than the datum) and tail, the probability of
+        One row for each number of the data: label, energy_tev, data, fitted (or left out), median and percentiles of
+        the prediction, probability_below (that a repeated number is smaller than the datum) and tail, the probability of
         one at least as far from the median, on either side.
     """
 
@@ -279,7 +279,8 @@ def predictive_check(
         {
             "label": list(emulator.labels), "energy_tev": emulator.folded.energy_tev, "data": posterior.data,
             "fitted": [label in posterior.labels for label in emulator.labels], "median": median, "p16": low,
-            "p84": high, "p2.5": low2, "p97.5": high2, "probability_below": below, "tail": 2.0 * np.minimum(below, 1.0 - below),
+            "p84": high, "p2.5": low2, "p97.5": high2, "probability_below": below,
+            "tail": 2.0 * np.minimum(below, 1.0 - below),
         }
     )  # fmt: skip
     return PredictiveCheck(predictive_p(posterior, samples, rng=rng), table)
