@@ -221,8 +221,8 @@ class PredictiveCheck:
         Of `predictive_p`.
     table : Table
         One row for each number of the data: label, energy_tev, data, fitted (or left out), median and percentiles of
-        the prediction, probability_below (that a repeated number is smaller than the datum) and tail, the probability of
-        one at least as far from the median, on either side.
+        the prediction, probability_below (that a repeated number is smaller than the datum) and tail, the probability
+        of one at least as far from the median, on either side.
     """
 
     p_value: float
