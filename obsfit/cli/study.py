@@ -47,6 +47,9 @@ def study(
     likelihood stands beside the product of likelihoods that each assume a sky of their own; the verdict is that of
     the joint one.
 
+    With kind = "emulator", a fit through an emulator is tested on universes in fields that it did not learn from, and
+    on universes of another simulator, which its predictive check is to reject (analyses/calibration/turbulence.toml).
+
     With kind = "systematics", mock skies are observed by mock observatories and reconstructed by several methods, and
     bias, scatter, coverage and null tests of dipole, multipoles and power are written to the output folder as tables
     and plots; analyses/systematics has examples.
@@ -69,6 +72,7 @@ def study(
     from obsfit.plot.products import write_table
     from obsfit.study.calibration import study_kind
     from obsfit.study.coverage import CoverageConfiguration, is_calibrated, run_coverage
+    from obsfit.study.held_out import HeldOutConfiguration, run_held_out
     from obsfit.study.universes import UniverseConfiguration, run_universes
 
     how: dict[str, Any] = {
@@ -87,12 +91,19 @@ def study(
     if kind == "calibration":
         _calibration(configuration, as_json, how)
         return
-    settings: CoverageConfiguration | UniverseConfiguration
+    settings: CoverageConfiguration | UniverseConfiguration | HeldOutConfiguration
+    told: dict[str, Any]
     if kind == "universes":
         settings = load_configuration(configuration, UniverseConfiguration)
         table = run_universes(settings, **how)
         passed = is_calibrated(table[table["analysis"] == "joint"])
         told = {"seed": settings.seed, "mocks": settings.mocks, "effective_size": settings.effective_size}
+    elif kind == "emulator":
+        settings = load_configuration(configuration, HeldOutConfiguration)
+        table = run_held_out(settings, **how)
+        passed = is_calibrated(table)
+        told = {"seed": settings.seed, "mocks": settings.mocks, "effective_size": settings.effective_size}
+        told |= {f"{name}_below_5_percent": _rejected(table, name) for name in ("predictive_p", "other_p")}
     else:
         settings = load_configuration(configuration, CoverageConfiguration)
         table = run_coverage(settings, **how)
@@ -109,8 +120,19 @@ def study(
     else:
         typer.echo("\n".join(table.pformat(max_width=-1)))
         typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
+        if kind == "emulator":
+            typer.echo(
+                f"Predictive p-value below 5 %: {_rejected(table, 'predictive_p')} of the mocks, "
+                f"{_rejected(table, 'other_p')} of those of the other simulator"
+            )
     if not passed:
         raise typer.Exit(4)
+
+
+def _rejected(table: Table, name: str) -> str:
+    """How many of the p-values in the meta data of a table are below 5 per cent."""
+    found = table.meta[name]
+    return f"{sum(p < 0.05 for p in found)} of {len(found)}"
 
 
 def _systematics(configuration: Path, as_json: bool, how: dict[str, Any]) -> None:

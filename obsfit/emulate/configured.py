@@ -18,7 +18,7 @@ from obsfit.plugins import load_model
 from obsfit.provenance import sha256
 from obsfit.records import DipoleMeasurements, PowerSpectrum
 
-__all__ = ["EmulatedData", "EmulatorConfiguration", "emulated_records", "train_configured"]
+__all__ = ["EmulatedData", "EmulatorConfiguration", "configured_training", "emulated_records", "train_configured"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,32 @@ def train_configured(
             "the emulator exists", path=output, expected="an output without one",
             remedy="Choose another output, or replace it with --overwrite.",
         )  # fmt: skip
+    model, folded = configured_training(configuration, base=base)
+    options = {name: _beside(value, base) for name, value in configuration.options.items()}
+    _check_features(configuration.features, folded.learnt)
+    fields = _fields(configuration, model)
+    told = asdict(configuration)
+    # The file and the folder of the run are no part of what was trained.
+    told.pop("output")
+    told["options"] = {name: _named(value) for name, value in options.items()}
+    emulator = train_emulator(
+        model, folded, range(fields), configuration.per_field, seed=configuration.seed, degree=configuration.degree,
+        replicates=configuration.replicates, features=configuration.features, configuration=told | {"fields": fields},
+    )  # fmt: skip
+    write_emulator(output, emulator, overwrite=overwrite)
+    return emulator, output
+
+
+def configured_training(configuration: EmulatorConfiguration, *, base: Path) -> tuple[SimulatedModel, FoldedData]:
+    """Return the model and the data of a configuration: what an emulator of them learns from.
+
+    Raises
+    ------
+    ConfigurationError
+        If data and model contradict each other.
+    DataFormatError, PluginError
+        If a file or the model cannot be used.
+    """
     entries = configuration.data if isinstance(configuration.data, tuple) else (configuration.data,)
     records = [record for entry in entries for record in emulated_records(entry, base=base)]
     options = {name: _beside(value, base) for name, value in configuration.options.items()}
@@ -129,18 +155,7 @@ def train_configured(
     folded = FoldedData(
         tuple(records), names, lmax=configuration.lmax, errors=configuration.errors, outside=configuration.outside
     )
-    _check_features(configuration.features, folded.learnt)
-    fields = _fields(configuration, model)
-    told = asdict(configuration)
-    # The file and the folder of the run are no part of what was trained.
-    told.pop("output")
-    told["options"] = {name: _named(value) for name, value in options.items()}
-    emulator = train_emulator(
-        model, folded, range(fields), configuration.per_field, seed=configuration.seed, degree=configuration.degree,
-        replicates=configuration.replicates, features=configuration.features, configuration=told | {"fields": fields},
-    )  # fmt: skip
-    write_emulator(output, emulator, overwrite=overwrite)
-    return emulator, output
+    return model, folded
 
 
 def emulated_records(data: EmulatedData, *, base: Path) -> list[PowerSpectrum | DipoleMeasurements]:

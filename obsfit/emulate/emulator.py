@@ -143,6 +143,7 @@ def train_emulator(
     replicates: int = 12,
     features: Mapping[str, Sequence[str]] | None = None,
     configuration: Mapping[str, Any] | None = None,
+    check: bool = True,
 ) -> Emulator:
     """Return an emulator of a model's store of fields, with its checks.
 
@@ -158,6 +159,8 @@ def train_emulator(
         As `fit_surrogate`; at least two replicates, whose scatter is the error.
     configuration : mapping, optional
         What to keep of where this comes from.
+    check : bool
+        Whether to check what was learnt, which takes several times as long as to learn it.
 
     Returns
     -------
@@ -178,6 +181,8 @@ def train_emulator(
         training, degree=degree, replicates=replicates, features=features,
         rng=child_generator(seed, "surrogate"),
     )  # fmt: skip
+    if not check:
+        return Emulator(model.name, model.parameters, folded, surrogate, dict(configuration or {}))
     checks = surrogate_errors(training, surrogate, rng=child_generator(seed, "errors"))
     chosen = int(surrogate.exponents.sum(axis=1).max())
     pit = held_out_pit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ ComplexArray = NDArray[np.complex128]
 REFERENCE_TV = 10.0
 """Rigidity of the parameters log10_gyroradius and log10_amplitude, in TV."""
 PRODUCT = "design.h5"
+SHIPPED = "design.h5"
 
 # scipy's anglit with scale 2 has density cos(x) / 2: directions all over the sphere are equally likely.
 _PARAMETERS = (
     Parameter(
-        "log10_gyroradius", uniform(-2.4, 0.6), unit="",
+        "log10_gyroradius", uniform(-2.4, 0.8), unit="",
         description="log10 of the gyroradius at 10 TV over the bend-over length, in the rms of the total field",
         latex=r"\log_{10} r_L / \lambda_c",
     ),
@@ -83,8 +85,9 @@ class SimulatedTurbulence:
 
     Parameters
     ----------
-    library : Path or str
-        Product of ``obsfit ensemble`` with ``model = "simulated-turbulence"``.
+    library : Path or str, optional
+        Product of ``obsfit ensemble`` with ``model = "simulated-turbulence"``. Default: the first 40 fields of
+        ``analyses/turbulence/design.toml``, which are shipped: enough to learn how to go about it.
     """
 
     library: Path | str | None = None
@@ -146,16 +149,12 @@ class SimulatedTurbulence:
 
         Raises
         ------
-        ConfigurationError
-            If none is given.
         DataFormatError
             As `design_library.read_design`.
         """
         if self.library is None:
-            raise ConfigurationError(
-                "simulated-turbulence: no library is given", expected="library, the product of 'obsfit ensemble'",
-                remedy="Make one with 'obsfit ensemble analyses/turbulence/design.toml', and give its path.",
-            )  # fmt: skip
+            with as_file(files("obsfit_models.turbulence") / SHIPPED) as path:
+                return read_design(path)
         return read_design(self.library)
 
     @property

@@ -1,0 +1,1 @@
+"""Trained emulators as arrays, with the configurations that made them."""

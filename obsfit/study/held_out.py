@@ -1,0 +1,237 @@
+"""Calibration of fits through an emulator: mock universes in fields that it did not learn from, and of others."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from obsfit.configuration import FORBID, load_configuration
+from obsfit.emulate.configured import EmulatorConfiguration, configured_training
+from obsfit.emulate.emulator import Emulator, read_emulator, train_emulator, write_emulator
+from obsfit.emulate.folding import RIGHT_ASCENSION, FoldedData, SimulatedModel
+from obsfit.errors import ConfigurationError, ConvergenceError
+from obsfit.execute import child_generator, run_tasks
+from obsfit.infer.emulated import EmulatedPosterior, predictive_p
+from obsfit.infer.importance import run_importance
+from obsfit.infer.one_sky_term import weight_name
+from obsfit.plugins import load_model
+from obsfit.study.coverage import coverage_table
+from obsfit.study.universes import observe_records
+
+logger = logging.getLogger(__name__)
+SAMPLES = 400
+"""Posterior samples of each fit from which repeated data are drawn."""
+
+
+@dataclass(frozen=True)
+class HeldOutConfiguration:
+    """A calibration study of fits through an emulator.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the study.
+    mocks : int
+        Number of mock universes, at most the number of fields of the store: each is made in a field of its own.
+    emulator : str
+        Configuration of the emulator, as ``obsfit emulate`` takes it, relative to the file.
+    kind : str
+        "emulator".
+    folds : int
+        Into how many parts fields are divided. A universe is fitted by the emulator that learnt from the other parts.
+    other : str
+        Store of another simulator, relative to the file: as many universes as it has fields, up to `mocks`, are made of
+        it and fitted by the emulator that learnt from all fields. Empty: none.
+    output : str
+        Folder of the results, relative to the file.
+    effective_size : float
+        Effective number of posterior samples of each fit.
+    max_evaluations : int
+        Calls of the likelihood at which a fit gives up.
+    noise_table : str
+        Auxiliary table of the error against declination of nearly full maps.
+    """
+
+    __pydantic_config__ = FORBID
+
+    seed: int
+    mocks: int
+    emulator: str
+    kind: str = "emulator"
+    folds: int = 6
+    other: str = ""
+    output: str = "emulator-coverage"
+    effective_size: float = 400.0
+    max_evaluations: int = 60_000
+    noise_table: str = "hawc-icecube-2019-noise"
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise ConfigurationError(f"folds = {self.folds}", expected="at least 2")
+        if self.mocks < 1:
+            raise ConfigurationError(f"mocks = {self.mocks}", expected="at least 1")
+
+
+def run_held_out(
+    configuration: HeldOutConfiguration,
+    *,
+    base: Path,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> Table:
+    r"""Return the coverage of fits through an emulator, over universes that it did not learn from; resumable.
+
+    Each universe is one field of the store with one gradient of the density, drawn from the prior, in one direction:
+    its sky, at all rigidities, is observed on maps by every data set (`universes.observe_records`), which shares
+    nothing with the fast operators of the emulator. It is fitted by an emulator that learnt from fields of other parts.
+    What the emulator averages over (widths of energy responses, weights, noise, errors of experiments) is drawn for
+    each universe.
+
+    Returns
+    -------
+    Table
+        As `obsfit.study.coverage.coverage_table`, with columns ``width_68`` and ``bits``, medians of the length of
+        68 % intervals and of the information gained. ``meta`` counts the mocks and those not converged, and has
+        ``predictive_p``, the posterior predictive p-value of each universe, and ``other_p``, those of the universes of
+        the other simulator.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are fewer fields than mocks, or stored results belong to another study.
+    """
+    settings, model, _ = _loaded((base / configuration.emulator).resolve())
+    identity = {key: value for key, value in asdict(configuration).items() if key not in ("mocks", "output")}
+    identity["emulator"] = asdict(settings)
+    store = base / configuration.output
+    if configuration.mocks > model.fields:
+        raise ConfigurationError(
+            f"mocks = {configuration.mocks}", value=configuration.mocks,
+            expected=f"at most {model.fields}, one for each field of the store",
+        )  # fmt: skip
+    how: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "progress": progress}
+    parts = [str(part) for part in range(configuration.folds)] + (["all"] if configuration.other else [])
+    run_tasks(
+        partial(_train, configuration, base.resolve()), [("emulator", part) for part in parts],
+        store=store / "emulators", configuration=identity, **how,
+    )  # fmt: skip
+    keys = [("universe", index) for index in range(configuration.mocks)]
+    if configuration.other:
+        n_other = min(configuration.mocks, _opened(settings.model, base / configuration.other).fields)
+        keys += [("other", index) for index in range(n_other)]
+    outcomes = run_tasks(
+        partial(_one_universe, configuration, base.resolve()), keys, store=store, configuration=identity, **how
+    )  # fmt: skip
+    own = [one for key, one in zip(keys, outcomes, strict=True) if key[0] == "universe"]
+    finished = [one for one in own if one["ranks"] is not None]
+    names = tuple(parameter.name for parameter in model.parameters)
+    table = coverage_table(names, np.array([one["ranks"] for one in finished]))
+    table["width_68"] = np.median([one["width"] for one in finished], axis=0)
+    table["bits"] = np.median([one["bits"] for one in finished], axis=0)
+    table.meta["mocks"] = configuration.mocks
+    table.meta["not_converged"] = len(own) - len(finished)
+    table.meta["predictive_p"] = [one["predictive_p"] for one in finished]
+    table.meta["other_p"] = [
+        one["predictive_p"]
+        for key, one in zip(keys, outcomes, strict=True)
+        if key[0] == "other" and one["predictive_p"] is not None
+    ]
+    return table
+
+
+def _train(configuration: HeldOutConfiguration, base: Path, what: str, part: str) -> dict[str, Any]:
+    """Train and store the emulator of the fields outside one part, or of all."""
+    settings, model, folded = _loaded(base / configuration.emulator)
+    parts = field_parts(configuration, model.fields)
+    fields = np.arange(model.fields) if part == "all" else np.flatnonzero(parts != int(part))
+    emulator = train_emulator(
+        model, folded, fields.tolist(), settings.per_field, seed=settings.seed, degree=settings.degree,
+        replicates=settings.replicates, features=settings.features, check=False,
+    )  # fmt: skip
+    write_emulator(_place(configuration, base, part), emulator, overwrite=True)
+    return {"fields": len(fields)}
+
+
+def _one_universe(configuration: HeldOutConfiguration, base: Path, what: str, index: int) -> dict[str, Any]:
+    """Truth, observations and fit of one universe, in a form that JSON keeps exactly."""
+    rng = child_generator(configuration.seed, what, index)
+    settings, model, folded = _loaded(base / configuration.emulator)
+    part = "all"
+    if what == "universe":
+        part = str(field_parts(configuration, model.fields)[index])
+    else:
+        model = _opened(settings.model, base / configuration.other)
+    truth = model.field_theta(index, 1, rng=rng)
+    truth[:, folded.names.index(RIGHT_ASCENSION)] = rng.uniform(0.0, 2.0 * np.pi)
+    rigidity, alm = model.field_skies(index, truth, folded.lmax, rng=rng)
+    errors = drawn_errors(folded, rng=rng)
+    records = observe_records(configuration.noise_table, folded.records, alm[0], rigidity[0], errors, rng=rng)
+    posterior = EmulatedPosterior(
+        _stored(_place(configuration, base, part)), replace(folded, records=records).data
+    )
+    outcome: dict[str, Any] = {"truth": truth[0].tolist()}
+    try:
+        found = run_importance(
+            posterior, rng=child_generator(configuration.seed, what, index, "fit"),
+            effective_size=configuration.effective_size, max_evaluations=configuration.max_evaluations,
+        )  # fmt: skip
+    except ConvergenceError as error:
+        logger.warning("%s %d: %s", what, index, error.problem)
+        return outcome | {"ranks": None, "width": None, "bits": None, "predictive_p": None}
+    low, high = found.quantile([0.16, 0.84])
+    checking = child_generator(configuration.seed, what, index, "predictive")
+    samples = found.resample(SAMPLES, rng=checking)
+    return outcome | {
+        "ranks": found.rank(truth[0]).tolist(), "width": (high - low).tolist(),
+        "bits": np.asarray(found.summary()["bits"]).tolist(),
+        "predictive_p": float(predictive_p(posterior, samples, rng=checking)),
+    }  # fmt: skip
+
+
+def field_parts(configuration: HeldOutConfiguration, fields: int) -> NDArray[np.int64]:
+    """Return the part that each field is in, shape (fields,): as many in each, at random."""
+    rng = child_generator(configuration.seed, "parts")
+    return rng.permutation(np.arange(fields) % configuration.folds)
+
+
+def drawn_errors(folded: FoldedData, *, rng: np.random.Generator) -> dict[str, float]:
+    """Return what errs in a universe, drawn of `FoldedData.errors`, by the names that `observe_records` takes."""
+    errors = folded.errors
+    values = {
+        "response_width": 1.0 + errors.width * float(np.clip(rng.normal(), -2.5, 2.5)),
+        "log10_noise": float(rng.uniform(*errors.log10_noise)),
+        "amplitude_scatter": errors.scale,
+        "direction_scatter": float(np.degrees(errors.direction)),
+    }
+    if errors.weight:
+        values |= {weight_name(record): float(rng.normal()) for record in folded.spectra}
+    return values
+
+
+def _place(configuration: HeldOutConfiguration, base: Path, part: str) -> Path:
+    return base / configuration.output / f"emulator-{part}.h5"
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path) -> tuple[EmulatorConfiguration, SimulatedModel, FoldedData]:
+    """Configuration of an emulator, its model and its data."""
+    settings = load_configuration(path, EmulatorConfiguration)
+    return settings, *configured_training(settings, base=path.parent)
+
+
+@lru_cache(maxsize=14)
+def _stored(path: Path) -> Emulator:
+    return read_emulator(path)
+
+
+@lru_cache(maxsize=2)
+def _opened(model: str, library: Path) -> SimulatedModel:
+    return cast(SimulatedModel, load_model(model, library=library))
