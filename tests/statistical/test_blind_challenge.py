@@ -5,6 +5,7 @@ Statistical tests are seeded and state how often they would fail by chance.
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,6 +250,15 @@ def test_a_challenge_is_made_once_and_keeps_its_truth_apart(made, folder):
         make_challenge(replace(CHALLENGE, output="third", truth="t.json", parameters=("nu",)), base=folder)
     with pytest.raises(ConfigurationError, match="universes = 9"):
         replace(CHALLENGE, universes=9)
+
+
+def test_the_shipped_challenge_asks_for_parameters_of_its_study():
+    base = Path(__file__).parents[2] / "analyses" / "calibration"
+    shipped = load_configuration(base / "blind.toml", BlindConfiguration)
+    _, settings = load_study(base / shipped.study)
+    names = configured_posterior(settings.fit, base=base).names
+    assert set(shipped.parameters) <= set(names)
+    assert shipped.seed is None
 
 
 def test_without_a_seed_two_challenges_differ_and_no_seed_is_handed_out(folder):
