@@ -103,7 +103,9 @@ def study(
         table = run_held_out(settings, **how)
         passed = is_calibrated(table)
         told = {"seed": settings.seed, "mocks": settings.mocks, "effective_size": settings.effective_size}
-        told |= {f"{name}_below_5_percent": _rejected(table, name) for name in ("predictive_p", "other_p")}
+        told |= {
+            f"{name}_below_5_percent": _rejected(table, name) for name in ("predictive_p", "other_p", "altered_p")
+        }
     else:
         settings = load_configuration(configuration, CoverageConfiguration)
         table = run_coverage(settings, **how)
@@ -123,7 +125,8 @@ def study(
         if kind == "emulator":
             typer.echo(
                 f"Predictive p-value below 5 %: {_rejected(table, 'predictive_p')} of the mocks, "
-                f"{_rejected(table, 'other_p')} of those of the other simulator"
+                f"{_rejected(table, 'other_p')} of those of the other simulator, "
+                f"{_rejected(table, 'altered_p')} of those with altered small scales"
             )
     if not passed:
         raise typer.Exit(4)

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
+import healpy as hp
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
@@ -49,6 +50,9 @@ class HeldOutConfiguration:
     other : str
         Store of another simulator, relative to the file: as many universes as it has fields, up to `mocks`, are made of
         it and fitted by the emulator that learnt from all fields. Empty: none.
+    small_scales : float
+        Factor on the power at l >= 2 of a third set of universes, in the fields of the first: skies that the emulator
+        does not know, of which the predictive check is to find out. 0: none.
     output : str
         Folder of the results, relative to the file.
     effective_size : float
@@ -67,6 +71,7 @@ class HeldOutConfiguration:
     kind: str = "emulator"
     folds: int = 6
     other: str = ""
+    small_scales: float = 0.0
     output: str = "emulator-coverage"
     effective_size: float = 400.0
     max_evaluations: int = 60_000
@@ -77,6 +82,8 @@ class HeldOutConfiguration:
             raise ConfigurationError(f"folds = {self.folds}", expected="at least 2")
         if self.mocks < 1:
             raise ConfigurationError(f"mocks = {self.mocks}", expected="at least 1")
+        if not 0.0 <= self.small_scales < np.inf:
+            raise ConfigurationError(f"small_scales = {self.small_scales}", expected="a factor, or 0 for none")
 
 
 def run_held_out(
@@ -100,8 +107,8 @@ def run_held_out(
     Table
         As `obsfit.study.coverage.coverage_table`, with columns ``width_68`` and ``bits``, medians of the length of
         68 % intervals and of the information gained. ``meta`` counts the mocks and those not converged, and has
-        ``predictive_p``, the posterior predictive p-value of each universe, and ``other_p``, those of the universes of
-        the other simulator.
+        ``predictive_p``, the posterior predictive p-value of each universe, and ``other_p`` and ``altered_p``, those of
+        the universes of the other simulator and with altered small scales.
 
     Raises
     ------
@@ -121,12 +128,14 @@ def run_held_out(
     parts = [str(part) for part in range(configuration.folds)] + (["all"] if configuration.other else [])
     run_tasks(
         partial(_train, configuration, base.resolve()), [("emulator", part) for part in parts],
-        store=store / "emulators", configuration=identity, **how,
+        store=store / "emulators", configuration={key: identity[key] for key in ("seed", "folds", "emulator")}, **how,
     )  # fmt: skip
     keys = [("universe", index) for index in range(configuration.mocks)]
     if configuration.other:
         n_other = min(configuration.mocks, _opened(settings.model, base / configuration.other).fields)
         keys += [("other", index) for index in range(n_other)]
+    if configuration.small_scales:
+        keys += [("altered", index) for index in range(configuration.mocks)]
     outcomes = run_tasks(
         partial(_one_universe, configuration, base.resolve()), keys, store=store, configuration=identity, **how
     )  # fmt: skip
@@ -139,11 +148,12 @@ def run_held_out(
     table.meta["mocks"] = configuration.mocks
     table.meta["not_converged"] = len(own) - len(finished)
     table.meta["predictive_p"] = [one["predictive_p"] for one in finished]
-    table.meta["other_p"] = [
-        one["predictive_p"]
-        for key, one in zip(keys, outcomes, strict=True)
-        if key[0] == "other" and one["predictive_p"] is not None
-    ]
+    for kind in ("other", "altered"):
+        table.meta[f"{kind}_p"] = [
+            one["predictive_p"]
+            for key, one in zip(keys, outcomes, strict=True)
+            if key[0] == kind and one["predictive_p"] is not None
+        ]
     return table
 
 
@@ -165,13 +175,16 @@ def _one_universe(configuration: HeldOutConfiguration, base: Path, what: str, in
     rng = child_generator(configuration.seed, what, index)
     settings, model, folded = _loaded(base / configuration.emulator)
     part = "all"
-    if what == "universe":
+    if what != "other":
         part = str(field_parts(configuration, model.fields)[index])
     else:
         model = _opened(settings.model, base / configuration.other)
     truth = model.field_theta(index, 1, rng=rng)
     truth[:, folded.names.index(RIGHT_ASCENSION)] = rng.uniform(0.0, 2.0 * np.pi)
     rigidity, alm = model.field_skies(index, truth, folded.lmax, rng=rng)
+    if what == "altered":
+        ell, _ = hp.Alm.getlm(folded.lmax)
+        alm = alm * np.where(ell > 1, np.sqrt(configuration.small_scales), 1.0)
     errors = drawn_errors(folded, rng=rng)
     records = observe_records(configuration.noise_table, folded.records, alm[0], rigidity[0], errors, rng=rng)
     posterior = EmulatedPosterior(
