@@ -54,7 +54,7 @@ FloatArray = NDArray[np.float64]
 
 MANIFEST = "reconstruction.json"
 LMAX_SKY = 10
-"""Largest multipole of the sky whose leakage is told."""
+"""Largest multipole of the sky whose leakage is told; less where time bins are too wide for it."""
 NULL_FRAMES = ("anti-sidereal", "extended-sidereal")
 TO_DIPOLE = np.sqrt(1.5 / np.pi)
 """(delta_0h, delta_6h) = TO_DIPOLE (-Re a_11, Im a_11): Eq. (18) of AM17."""
@@ -169,7 +169,8 @@ class ReconstructionProduct:
         Harmonics in right ascension; of multipoles, the equatorial dipole that a_11 is.
     response : ndarray, shape (n, 2 n_sky)
         What the multipoles, or else the harmonics, measure of (Re a_lm, Im a_lm) of the sky up to l = 10, in the order
-        of `obsfit.reconstruct.ring_harmonics.multipoles`.
+        of `obsfit.reconstruct.ring_harmonics.multipoles`. Multipoles are told apart only as far as 4 l is below the
+        number of time bins: for 40 bins or fewer, their response ends there.
     sky_map : CountMap or None
         Relative intensity by interpolation, its error and the expected events, of a method that makes maps.
     placed : CountMap or None
@@ -367,6 +368,11 @@ def _sky_lmax(product: ReconstructionProduct) -> int:
     return round((np.sqrt(1.0 + 4.0 * product.response.shape[1]) - 1.0) / 2.0)
 
 
+def _told_lmax(lmax: int, n_time: int) -> int:
+    """Largest multipole of the sky in the response of multipoles up to lmax: `RingHarmonics` needs 4 l < n_time."""
+    return max(lmax, min(LMAX_SKY, (n_time - 1) // 4))
+
+
 def _made(
     configuration: ReconstructionConfiguration,
     method: Method,
@@ -381,12 +387,14 @@ def _made(
         harmonics, response = result, _harmonic_response(configuration, method, events)
     elif isinstance(result, MapReconstruction):
         found = fit_multipoles(result, configuration.lmax, events=events)
-        response = map_response(result, lmax=configuration.lmax, lmax_sky=LMAX_SKY)
+        lmax = configuration.lmax
+        response = map_response(result, lmax=lmax, lmax_sky=_told_lmax(lmax, result.grid.n_time))
         harmonics = _dipole_of(found)
     else:
         found = result
         lmax = method.lmax if isinstance(method, LowMultipoleLikelihood) else int(result.ell.max())
-        response = low_multipole_response(events, lmax=lmax, lmax_sky=max(lmax, LMAX_SKY))
+        bins = as_ring_counts(events)[0].grid.n_time
+        response = low_multipole_response(events, lmax=lmax, lmax_sky=_told_lmax(lmax, bins))
         harmonics = _dipole_of(found)
     return ReconstructionProduct(
         configuration, result, found, harmonics, response, None, None, None, nulls, {}, sums
