@@ -65,12 +65,18 @@ def write_record(
     FileExistsError
         If the file exists and `overwrite` is false.
     TypeError
-        If the record is none of these, or text of it cannot be JSON.
+        If the record is none of these, its provenance is no `Provenance`, or text of it cannot be JSON.
     """
     kind = next((name for name, cls in KINDS.items() if isinstance(record, cls)), None)
     if kind is None:
         raise TypeError(f"a {type(record).__name__} cannot be written; expected one of {', '.join(KINDS)}")
     origins = record.provenance if isinstance(record, MapReconstruction) else (record.provenance,)
+    if not isinstance(origins, tuple) or not all(isinstance(origin, Provenance) for origin in origins):
+        one = 'obsfit.records.Provenance("my-events")'
+        wanted = (
+            f"a tuple of them, such as ({one},)" if isinstance(record, MapReconstruction) else f"such as {one}"
+        )
+        raise TypeError(f"provenance is {record.provenance!r}; expected a Provenance, {wanted}")
     sums = {origin.path or origin.name: origin.sha256 for origin in origins if origin.sha256}
     head = stamp(kind, format_version=FORMAT_VERSION, seed=seed, configuration=configuration, data=sums)
     head |= CONVENTIONS | _text_of(record) | {"provenance": [_as_dict(origin) for origin in origins]}

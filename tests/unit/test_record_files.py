@@ -104,6 +104,11 @@ def test_nothing_is_replaced_unasked_and_nothing_half_written(tmp_path):
     bad = replace(event_map(), provenance=Provenance("x", meta={"clock": object()}))
     with pytest.raises(TypeError, match="cannot be written as JSON"):
         write_record(tmp_path / "y.h5", bad)
+    for nowhere in (event_map, reconstruction):
+        with pytest.raises(
+            TypeError, match=r'provenance is None; expected .* such as .*Provenance\("my-events"\)'
+        ):
+            write_record(tmp_path / "y.h5", replace(nowhere(), provenance=None))
     with pytest.raises(TypeError, match="a dict cannot be written"):
         write_record(tmp_path / "y.h5", {})
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.h5"]
