@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obsfit.errors import ConfigurationError
+from obsfit.ingest.tables import nearest
 from obsfit.reconstruct.direct_integration import DirectIntegration
 from obsfit.reconstruct.east_west import EastWest
 from obsfit.reconstruct.forward_backward import ForwardBackward
@@ -119,11 +120,13 @@ def methods_named(names: Sequence[str]) -> dict[str, StudyMethod]:
     Raises
     ------
     ConfigurationError
-        If a name is unknown.
+        If a name is unknown; the nearest one is named.
     """
     for name in names:
         if name not in METHODS:
-            raise ConfigurationError(f"method {name!r}", expected=f"one of {', '.join(METHODS)}")
+            raise ConfigurationError(
+                f"method {name!r}{nearest(name, METHODS)}", value=name, expected=f"one of {', '.join(METHODS)}"
+            )
     return {name: METHODS[name] for name in names}
 
 

@@ -103,7 +103,8 @@ def test_units_of_the_file_become_those_of_the_caller(tmp_path, suffix):
 @pytest.mark.parametrize("name", ["field_unit", "length_unit", "origin", "spacing", "periodic"])
 def test_what_is_missing_is_named_and_can_be_said(tmp_path, suffix, name):
     path = write(tmp_path / f"mhd.{suffix}", **{name: None})
-    with pytest.raises(DataFormatError, match=f"does not say its {name}") as caught:
+    missing = "whether it is periodic" if name == "periodic" else f"its {name}"
+    with pytest.raises(DataFormatError, match=f"does not say {missing}") as caught:
         read_field(path, **UNITS)
     assert f"give {name}=" in caught.value.remedy
     said = {"field_unit": "uG", "length_unit": "pc", "origin": (0, 0, 0), "spacing": 2.0, "periodic": False}[name]

@@ -71,7 +71,8 @@ def test_a_key_leads_to_the_setting_by_name_or_number():
         (VarySettings("x", "sky.dipol", (1,)), "leads nowhere"),
         (VarySettings("x", "detectors.A.latitude", (3.0,)), "detectors.0.latitude"),
         (VarySettings("x", "", (3.0,)), "without a key"),
-        (VarySettings("x", "methods", (("east-ouest",),)), "method 'east-ouest'"),
+        (VarySettings("x", "methods", (("east-ouest",),)), "method 'east-ouest'; did you mean 'east-west'"),
+        (VarySettings("x", "methods", (("maximum-entropy",),)), "method 'maximum-entropy'\n"),
     ],
 )
 def test_a_scan_that_does_not_fit_is_refused(vary, message):

@@ -52,6 +52,10 @@ DIVERGENT = 0.3
 """rms of div B over that of all derivatives, above which a warning is logged."""
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".fits": "fits", ".fit": "fits"}
 _CUT_OFF = "It may be cut off; fetch it again and compare its checksum."
+_ASKED = {
+    "field_unit": "its field_unit", "length_unit": "its length_unit", "origin": "its origin", "spacing": "its spacing",
+    "periodic": "whether it is periodic",
+}  # fmt: skip
 _BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, KeyError, IndexError,
            AttributeError, RuntimeError, NotImplementedError)  # fmt: skip
 
@@ -411,7 +415,7 @@ def _settled(name: str, found: Any, given: Any, path: Path) -> Any:
         example = {"field_unit": "'uG'", "length_unit": "'pc'", "origin": "(0, 0, 0)", "spacing": "0.5",
                    "periodic": "True"}[name]  # fmt: skip
         raise DataFormatError(
-            f"does not say its {name}", path=path, column=name, expected=f"{name}, such as {example}",
+            f"does not say {_ASKED[name]}", path=path, column=name, expected=f"{name}, such as {example}",
             remedy=f"Write it into the file, or give {name}={example}.",
         )  # fmt: skip
     if found is None or given is None:
