@@ -77,6 +77,17 @@ def test_each_public_name_exists_and_explains_itself(name):
         assert inspect.getdoc(value), f"obsfit.{name} has no docstring"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["EmulatedPosterior", "SimulatedTerm", "Simulation", "leave_one_out", "nested_evidence", "predictive_check"],
+)
+def test_likelihoods_learnt_from_draws_are_offered_beside_the_others(name):
+    from obsfit import infer
+
+    assert name in infer.__all__
+    assert getattr(infer, name).__module__.startswith("obsfit.infer.")
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="no attribute 'load_dipole'"):
         obsfit.load_dipole  # noqa: B018
