@@ -23,6 +23,8 @@ PURPOSE: Mapping[str, str] = MappingProxyType(
         "cluster": "several machines, through Dask",
         "cuda": "back-tracking on an NVIDIA device",
         "dev": "the tests and checks of the project",
+        "docs": "the pages as a site",
+        "emulator": "nested sampling, regression",
         "events": "event lists in Parquet files",
         "fetch": "obsfit data fetch",
     }
