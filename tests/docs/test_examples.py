@@ -12,6 +12,7 @@ import healpy as hp
 import numpy as np
 import pytest
 
+from obsfit.emulate.emulator import read_emulator
 from obsfit.sky.smoothing import top_hat_window
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "docs/examples").glob("*.toml"))
@@ -28,12 +29,15 @@ EXPECTED = {
 }
 SKY = "one_sky"
 ENSEMBLE = "ensemble"
+EMULATOR = "emulator"
 # One after the other: each reads what the one before it wrote.
 CHAIN = (("mock", "mock"), ("reconstruct", "reconstruct"), ("spectrum", "map_spectrum"))
 
 
 def test_there_is_an_expectation_for_each_example():
-    assert [path.stem for path in EXAMPLES] == sorted([*EXPECTED, SKY, ENSEMBLE, *(stem for _, stem in CHAIN)])
+    assert [path.stem for path in EXAMPLES] == sorted(
+        [*EXPECTED, SKY, ENSEMBLE, EMULATOR, *(stem for _, stem in CHAIN)]
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem in EXPECTED], ids=lambda path: path.stem)
@@ -96,6 +100,21 @@ def test_the_example_of_an_ensemble_diffuses(tmp_path):
     assert 2 < slow["K_par"] < 8
     assert 1 < fast["K_par"] < slow["K_par"]
     assert 0 < slow["K_perp"] < 0.5 * slow["K_par"]
+
+
+def test_the_example_of_an_emulator_knows_what_it_does_not_know(tmp_path):
+    """40 fields: the power of one sky scatters by more than e, and its emulator is off by less than that scatter."""
+    path = next(path for path in EXAMPLES if path.stem == EMULATOR)
+    result = run("emulate", Path(shutil.copy(path, tmp_path)))
+    assert (Path(result["product"]).name, result["fields"]) == ("emulator.h5", 40)
+    assert [row["label"] for row in result["data"]] == [f"hawc-icecube-2019-10TeV l={ell}" for ell in (1, 2, 3)]
+    emulator = read_emulator(result["product"])
+    assert emulator.labels == tuple(row["label"] for row in result["data"])
+    for row in result["data"]:
+        assert 0.8 < row["predictive_sd"] < 3
+        assert 0 < row["monte_carlo"] < 0.6 * row["predictive_sd"]
+        # For three numbers that are calibrated: false alarm 0.3 %.
+        assert row["p_value"] > 1e-3
 
 
 def run(command, path):
