@@ -231,10 +231,10 @@ def make(context: Context) -> FigureEntry:
         "energies, wavelengths are 0.01 to 100 lambda_c, r_L = 0.1 lambda_c.",
         alt="Both axes logarithmic, time from 0.1 to 100. Both dipoles rise as the square of time together. The one "
         "along the field goes on to several hundred and bends over towards the end; the one across it bends at a "
-        "time of 2 and is flat near 45 from 30 on. The dipoles of the mean sky stay below: along by a factor of about "
-        "two, across by ten or more. Multipoles 2 to 9 start lower and rise the more steeply the higher they are, and "
-        "end one below the other, at a twentieth to a few thousandths of the dipole. The monopole grows to the end. "
-        "Measured shot noise lies below the straight line of Eq. (71).",
+        "time of 2 and is flat from 30 on, between 30 and 50. The dipoles of the mean sky stay below: along by a "
+        "factor of about two, across by ten or more in the end. Multipoles 2 to 9 start lower and rise the more "
+        "steeply the higher they are, and end at a tenth to a few thousandths of the dipole, the higher ones lower. "
+        "The monopole grows to the end. Measured shot noise lies below the straight line of Eq. (71).",
         image="figure1.png", table="figure1.ecsv",
         comparisons=compare(context.expected, "figure1", compared(found)),
         deviations=remarks(found, context, size), seed=context.seed, size_note="" if context.full else size,

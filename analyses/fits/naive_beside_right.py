@@ -350,7 +350,7 @@ def notes(table: Table, held: Table, covered: Table | None) -> tuple[str, ...]:
             )
         right = cell(table, name, "joint")
         lines.append(
-            f"{name}: " + "; ".join(words) + f"; joint {right['median']:.2f} ({right['p16']:.2f} to "
+            f"{name.capitalize()}: " + "; ".join(words) + f"; joint {right['median']:.2f} ({right['p16']:.2f} to "
             f"{right['p84']:.2f})" + (f", truth {TRUTH['exponent']}." if name == UNIVERSE else ".")
         )
     shares = [f"{NAMES[row['method']]} {100 * row['68']:.0f} and {100 * row['95']:.0f} percent" for row in held]
@@ -437,7 +437,7 @@ def make(context: Context) -> FigureEntry:
         "their maximum below p = 0.3. Intervals of mocks by the naive answer and by independent points hold the truth "
         "less often than they say, most of all the naive ones; those of the joint likelihood do so within errors. "
         "Naive medians lie above the joint ones at nearly all energies. For nine energies the naive interval is "
-        "near 0.58, the joint one near 0.17; for the mock universe with p = 0.4 the naive interval is near 0.59 and "
+        "near 0.57, the joint one near 0.2; for the mock universe with p = 0.4 the naive interval is near 0.57 and "
         "does not hold the truth, the other two do.",
         image="naive.png", table="intervals.ecsv",
         comparisons=comparisons(table, names),

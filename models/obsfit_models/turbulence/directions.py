@@ -83,9 +83,9 @@ def patch_directions(
 def real_harmonics(vectors: FloatArray, lmax: int) -> FloatArray:
     r"""Return real orthonormal spherical harmonics at unit vectors (3, n), shape (n, (lmax + 1)^2).
 
-    Order: a_lm of healpy order, first the coefficients of :math:`Y_{l0}` and :math:`\sqrt 2\, {\rm Re}\, Y_{lm}`, then,
-    for m > 0 alone, those of :math:`-\sqrt 2\, {\rm Im}\, Y_{lm}`: the coefficients are :math:`\sqrt 2` times real and
-    imaginary part of a_lm.
+    Order: a_lm of healpy order, first the coefficients of :math:`Y_{l0}` and :math:`\sqrt 2\, \mathrm{Re}\, Y_{lm}`,
+    then, for m > 0 alone, those of :math:`-\sqrt 2\, \mathrm{Im}\, Y_{lm}`: the coefficients are :math:`\sqrt 2` times
+    real and imaginary part of a_lm.
     """
     ell, m = hp.Alm.getlm(lmax)
     # Not the arc cosine of z, which knows colatitudes near a pole to 1e-8 only.
