@@ -405,23 +405,13 @@ def solve_all(power, errors, index, coefficient, copies, edge, covariance, mean,
     result, error = np.empty(n_vec), np.empty(n_vec)
     status, place, steps = np.empty(n_vec, np.int64), np.empty(n_vec, np.int64), np.empty(n_vec, np.int64)
     # The solution of the first vector is where the others start: always the same one, whatever the number of threads.
-    start = np.zeros((n_vec, power.shape[1]))
+    first = np.zeros(power.shape[1])
     result[0], status[0], place[0], error[0], steps[0] = _solve(
-        power[0], errors[0], index, coefficient, copies, edge, square, covariance[0], mean[0], mean_edge, start[0]
+        power[0], errors[0], index, coefficient, copies, edge, square, covariance[0], mean[0], mean_edge, first
     )
     for v in numba.prange(1, n_vec):
-        start[v] = start[0]
+        start = first.copy()
         result[v], status[v], place[v], error[v], steps[v] = _solve(
-            power[v],
-            errors[v],
-            index,
-            coefficient,
-            copies,
-            edge,
-            square,
-            covariance[v],
-            mean[v],
-            mean_edge,
-            start[v],
+            power[v], errors[v], index, coefficient, copies, edge, square, covariance[v], mean[v], mean_edge, start
         )
     return result, status, place, error, steps
