@@ -94,6 +94,18 @@ def dipole_power(dipole: FloatArray) -> FloatArray:
     return np.asarray(4.0 * np.pi / 9.0 * np.sum(dipole**2, axis=-1), dtype=np.float64)[()]
 
 
+def truncated_alm(alm: ComplexArray, lmax: int) -> ComplexArray:
+    """a_lm up to a smaller lmax, shape (..., n_alm), last axis in healpy order.
+
+    Examples
+    --------
+    >>> truncated_alm(np.arange(6) + 0j, 1).real
+    array([0., 1., 3.])
+    """
+    ell, m = hp.Alm.getlm(lmax)
+    return alm[..., hp.Alm.getidx(lmax_of(alm.shape[-1]), ell, m)]
+
+
 def alm_power(alm: ComplexArray) -> FloatArray:
     r"""Return :math:`C_\ell = \sum_m |a_{\ell m}|^2/(2\ell+1)`, shape (..., lmax + 1); Eq. (29) of AM17.
 

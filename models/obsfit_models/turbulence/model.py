@@ -17,6 +17,7 @@ from scipy.stats import anglit, uniform
 from obsfit.errors import ConfigurationError, ModelDomainError
 from obsfit.parameters import Parameter
 from obsfit.protocols import EnsembleSummary
+from obsfit.sky.harmonics import truncated_alm
 from obsfit_models.turbulence.ensemble import EnsembleSettings, make_ensemble, positive_quantity
 from obsfit_models.turbulence.library import SkyLibrary, read_library
 from obsfit_models.turbulence.units import rigidity_of
@@ -193,7 +194,7 @@ class TurbulentDisplacement:
         turn = rng.uniform(0.0, 2.0 * np.pi, size=(len(vectors), size))
         _, length = self._units
         parsec = library.gyroradius[index] * length.to_value(u.pc)
-        maps = _truncated(library.alm, lmax)[:, index] * parsec[:, None, None]
+        maps = truncated_alm(library.alm, lmax)[:, index] * parsec[:, None, None]
         drawn = np.empty((len(vectors), size, index.size, hp.Alm.getsize(lmax)), dtype=np.complex128)
         for v, (log10_gradient, angle, longitude, latitude, roll) in enumerate(vectors):
             for s in range(size):
@@ -228,10 +229,3 @@ class TurbulentDisplacement:
                 remedy="Choose another field_strength or length_unit, or make a library with that rigidity.",
             )  # fmt: skip
         return np.asarray(index, dtype=np.int64)
-
-
-def _truncated(alm: ComplexArray, lmax: int) -> ComplexArray:
-    """The a_lm up to a smaller lmax, last axis in healpy order."""
-    whole = hp.Alm.getlmax(alm.shape[-1])
-    ell, m = hp.Alm.getlm(lmax)
-    return alm[..., hp.Alm.getidx(whole, ell, m)]

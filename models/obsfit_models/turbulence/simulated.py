@@ -17,6 +17,7 @@ from scipy.stats import anglit, uniform
 from obsfit.errors import ConfigurationError, ModelDomainError
 from obsfit.parameters import Parameter, draw_prior
 from obsfit.protocols import EnsembleSummary
+from obsfit.sky.harmonics import truncated_alm
 from obsfit_models.turbulence.design_library import DesignLibrary, cut_design, read_design, write_design
 from obsfit_models.turbulence.sky_design import DesignSettings, check_design, expected_path, run_design
 
@@ -189,7 +190,7 @@ class SimulatedTurbulence:
                 f"lmax {lmax}: the library ends at l = {library.lmax}", value=lmax,
                 expected=f"at most {library.lmax}", remedy="Make a design with a larger lmax and nside.",
             )  # fmt: skip
-        maps = _truncated(library.alm[field], lmax)
+        maps = truncated_alm(library.alm[field], lmax)
         share, index = (float(value) for value in library.point[field])
         vectors = np.atleast_2d(theta)
         about_field, about_gradient = rng.uniform(0.0, 2.0 * np.pi, size=(2, len(vectors)))
@@ -225,10 +226,3 @@ def _rows(library: DesignLibrary) -> list[dict[str, float | int | str | None]]:
         c_ell = [float(power[:, b][..., ell == order].sum(-1).mean() / (2 * order + 1)) for order in (1, 2)]
         rows.append({"gyroradius": float(radius), "C_1": c_ell[0], "C_2 / C_1": c_ell[1] / c_ell[0]})
     return rows
-
-
-def _truncated(alm: ComplexArray, lmax: int) -> ComplexArray:
-    """The a_lm up to a smaller lmax, last axis in healpy order."""
-    whole = hp.Alm.getlmax(alm.shape[-1])
-    ell, m = hp.Alm.getlm(lmax)
-    return alm[..., hp.Alm.getidx(whole, ell, m)]
