@@ -17,10 +17,11 @@ from scipy import stats
 from obsfit.emulate.folding import FoldedData, FoldingErrors, SimulatedModel, training_set
 from obsfit.emulate.surrogate import fit_surrogate, surrogate_errors
 from obsfit.emulate.surrogate_density import Surrogate
-from obsfit.emulate.surrogate_files import get_surrogate, own_dataset, put_surrogate
+from obsfit.emulate.surrogate_files import get_surrogate, put_surrogate
 from obsfit.emulate.training import TrainingSet
 from obsfit.errors import ConfigurationError, DataFormatError, ObsfitError
 from obsfit.execute import child_generator
+from obsfit.hdf5_files import opened_product, own_dataset
 from obsfit.ingest.catalogue import available_data, load_dipoles, load_spectra
 from obsfit.parameters import Parameter
 from obsfit.provenance import atomic_write, stamp
@@ -289,16 +290,12 @@ def read_emulator(path: str | Path) -> Emulator:
         the one that it was trained for.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
-            for name, wanted in (("obsfit_format", FORMAT), ("format_version", FORMAT_VERSION)):
-                found = file.attrs.get(name)
-                if found is None or found != wanted:
-                    raise DataFormatError(f"{name} is {found!r}", path=path, value=found, expected=repr(wanted))
-            head = json.loads(own_dataset(file, "head", path).asstr()[()])
-            if not isinstance(file.get("surrogate", getlink=True), h5py.HardLink):
-                raise DataFormatError("surrogate is no group of this file", path=path, expected="one")
-            surrogate = get_surrogate(file["surrogate"], path, configuration=dict(head["surrogate"]))
+    remedy = "It was changed or damaged; make it again with 'obsfit emulate'."
+    with opened_product(path, FORMAT, FORMAT_VERSION, made_by="write_emulator", remedy=remedy) as file:
+        head = json.loads(own_dataset(file, "head", path).asstr()[()])
+        if not isinstance(file.get("surrogate", getlink=True), h5py.HardLink):
+            raise DataFormatError("surrogate is no group of this file", path=path, expected="one")
+        surrogate = get_surrogate(file["surrogate"], path, configuration=dict(head["surrogate"]))
         parameters = tuple(_parameter(words) for words in head["parameters"])
         folding = head["folding"]
         folded = FoldedData(
@@ -309,18 +306,6 @@ def read_emulator(path: str | Path) -> Emulator:
         )  # fmt: skip
         checks = None if head["checks"] is None else Table(head["checks"])
         return Emulator(str(head["model"]), parameters, folded, surrogate, dict(head["configuration"]), checks)
-    except FileNotFoundError as error:
-        raise DataFormatError("there is no such file", path=path, expected="an emulator of obsfit") from error
-    except OSError as error:
-        raise DataFormatError(
-            f"cannot be read as HDF5: {error}", path=path, expected="a whole emulator of obsfit",
-            remedy="It may be cut off; fetch it again and compare its checksum.",
-        ) from error  # fmt: skip
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataFormatError(
-            f"holds no valid emulator: {error}", path=path, expected="a file as write_emulator makes it",
-            remedy="It was changed or damaged; make it again with 'obsfit emulate'.",
-        ) from error  # fmt: skip
 
 
 def _parameter_words(parameter: Parameter) -> dict[str, Any]:

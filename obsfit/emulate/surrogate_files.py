@@ -8,7 +8,6 @@ of `Surrogate`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import h5py
 import numpy as np
 
 from obsfit.emulate.surrogate_density import Surrogate
-from obsfit.errors import DataFormatError
+from obsfit.hdf5_files import opened_product, own_dataset, stored_array
 from obsfit.provenance import atomic_write, stamp
 
-__all__ = ["get_surrogate", "own_dataset", "put_surrogate", "read_surrogate", "stored_array", "write_surrogate"]
+__all__ = ["get_surrogate", "put_surrogate", "read_surrogate", "write_surrogate"]
 
 FORMAT = "surrogate"
 FORMAT_VERSION = 1
@@ -79,26 +78,9 @@ def read_surrogate(path: str | Path) -> Surrogate:
         density.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
-            for name, wanted in (("obsfit_format", FORMAT), ("format_version", FORMAT_VERSION)):
-                found = file.attrs.get(name)
-                if found is None or found != wanted:
-                    raise DataFormatError(f"{name} is {found!r}", path=path, value=found, expected=repr(wanted))
-            head = json.loads(own_dataset(file, "head", path).asstr()[()])
-            return get_surrogate(file, path, configuration=dict(head["configuration"]))
-    except FileNotFoundError as error:
-        raise DataFormatError("there is no such file", path=path, expected="a surrogate of obsfit") from error
-    except OSError as error:
-        raise DataFormatError(
-            f"cannot be read as HDF5: {error}", path=path, expected="a whole surrogate of obsfit",
-            remedy="It may be cut off; fetch it again and compare its checksum.",
-        ) from error  # fmt: skip
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataFormatError(
-            f"holds no valid surrogate: {error}", path=path, expected="a file as write_surrogate makes it",
-            remedy="It was changed or damaged; make it again.",
-        ) from error  # fmt: skip
+    with opened_product(path, FORMAT, FORMAT_VERSION, made_by="write_surrogate") as file:
+        head = json.loads(own_dataset(file, "head", path).asstr()[()])
+        return get_surrogate(file, path, configuration=dict(head["configuration"]))
 
 
 def put_surrogate(group: Any, surrogate: Surrogate) -> None:
@@ -126,48 +108,12 @@ def get_surrogate(group: Any, path: Path, *, configuration: Mapping[str, Any]) -
         If what is there is no surrogate; the caller knows what file it is.
     """
     words = json.loads(own_dataset(group, "description", path).asstr()[()])
-    fields = {name: stored_array(group, name, "f", path).astype(np.float64) for name in _NUMBERS}
+    fields = {
+        name: stored_array(group, name, "f", path, max_bytes=MAX_BYTES).astype(np.float64) for name in _NUMBERS
+    }
     features = {str(name): tuple(str(kind) for kind in kinds) for name, kinds in words["features"].items()}
     return Surrogate(
         names=tuple(str(name) for name in words["names"]), labels=tuple(str(name) for name in words["labels"]),
-        features=features, exponents=stored_array(group, "exponents", "i", path).astype(np.int64),
+        features=features, exponents=stored_array(group, "exponents", "i", path, max_bytes=MAX_BYTES).astype(np.int64),
         configuration=configuration, **fields,
     )  # fmt: skip
-
-
-def own_dataset(group: Any, name: str, path: Path) -> Any:
-    """Return a dataset of this very file: links could point to any file of the reader's machine.
-
-    Raises
-    ------
-    DataFormatError
-        If there is none of that name, or it refers elsewhere.
-    """
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink) or not isinstance(group[name], h5py.Dataset) or group[name].external:
-        raise DataFormatError(
-            f"{name} is no dataset of this file",
-            path=path,
-            value=name,
-            expected="datasets, and no links elsewhere",
-        )
-    return group[name]
-
-
-def stored_array(group: Any, name: str, letter: str, path: Path) -> Any:
-    """Return an array of this file whose numbers are of the kind of a letter of numpy.
-
-    Raises
-    ------
-    DataFormatError
-        If it is not there, of another kind, too large, or was never written in full.
-    """
-    dataset = own_dataset(group, name, path)
-    size = dataset.dtype.itemsize * math.prod(dataset.shape)
-    # Arrays are stored as they are: one that takes less space than its shape declares was never written in full.
-    if dataset.dtype.kind != letter or not 0 < size <= min(MAX_BYTES, dataset.id.get_storage_size()):
-        raise DataFormatError(
-            f"{name} has type {dataset.dtype} and shape {dataset.shape}", path=path, value=dataset.shape,
-            expected=f"numbers of kind {letter}, stored in full, at most {MAX_BYTES} bytes",
-        )  # fmt: skip
-    return dataset[()]

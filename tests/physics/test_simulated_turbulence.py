@@ -5,7 +5,6 @@ from dataclasses import replace
 import healpy as hp
 import numpy as np
 import pytest
-from obsfit_models.turbulence import sky_design
 from obsfit_models.turbulence.design_library import DesignLibrary, cut_design, read_design, write_design
 from obsfit_models.turbulence.simulated import SimulatedTurbulence
 from obsfit_models.turbulence.sky_design import (
@@ -200,7 +199,3 @@ def test_the_mean_free_path_is_that_of_the_orbits_within_a_factor_of_two():
         slope = (result["product"][0, 0, 1, 0] - result["product"][0, 0, 0, 0]) / np.diff(result["time"][0, 0])[0]
         ratio.append(1.5 * slope / expected_path(settings.followed[0, 0], 0.5, 1.67))
     assert 0.5 < np.mean(ratio) < 2.0
-
-
-def test_the_factor_of_the_path_is_not_extrapolated():
-    assert sky_design.expected_path(0.1, 1.0, 5 / 3) == pytest.approx(11.3 * 0.2)

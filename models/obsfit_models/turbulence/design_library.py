@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from obsfit.errors import DataFormatError
+from obsfit.hdf5_files import opened_product, own_dataset, stored_array
 from obsfit.provenance import atomic_write, stamp
-from obsfit_models.turbulence.displacement_files import own_dataset, stored_array
 from obsfit_models.turbulence.sky_design import DesignSettings, design_identity, design_points, expected_path
 
 FloatArray = NDArray[np.float64]
@@ -150,21 +149,11 @@ def read_design(path: str | Path) -> DesignLibrary:
         If the file is missing, cut off, of another kind or version, refers to other files, or its numbers are none.
     """
     path = Path(path)
-    expected = "a library of a design, the product of 'obsfit ensemble'"
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("obsfit_format") != FORMAT or file.attrs.get("format_version") != FORMAT_VERSION:
-                raise ValueError(f"obsfit_format is {file.attrs.get('obsfit_format')!r}")
-            arrays = {name: stored_array(file, name, kind, path) for name, kind in _ARRAYS.items()}
-            arrays["alm"] = arrays["alm"].astype(np.complex128)
-            head = json.loads(own_dataset(file, "head", path).asstr()[()])
-            return DesignLibrary(**arrays, configuration=head["configuration"])
-    except FileNotFoundError as error:
-        raise DataFormatError("there is no such file", path=path, expected=expected) from error
-    except OSError as error:
-        raise DataFormatError(f"cannot be read as HDF5: {error}", path=path, expected=expected) from error
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataFormatError(f"holds no valid {FORMAT}: {error}", path=path, expected=expected) from error
+    with opened_product(path, FORMAT, FORMAT_VERSION, made_by="'obsfit ensemble'") as file:
+        arrays = {name: stored_array(file, name, kind, path) for name, kind in _ARRAYS.items()}
+        arrays["alm"] = arrays["alm"].astype(np.complex128)
+        head = json.loads(own_dataset(file, "head", path).asstr()[()])
+        return DesignLibrary(**arrays, configuration=head["configuration"])
 
 
 def _diffusivity(

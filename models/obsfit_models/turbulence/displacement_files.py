@@ -7,7 +7,6 @@ Root attributes are `obsfit_format` and `format_version`; the dataset `head` hol
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,13 +14,11 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from obsfit.errors import DataFormatError
+from obsfit.hdf5_files import opened_product, own_dataset, stored_array
 from obsfit.provenance import atomic_write, stamp
 from obsfit_models.turbulence.displacement import DisplacementEnsemble, DisplacementSky
 
 FORMAT_VERSION = 1
-MAX_BYTES = 16 * 2**30
-"""Largest array that is read."""
 _KINDS = {DisplacementSky: "displacement-sky", DisplacementEnsemble: "displacement-ensemble"}
 _NUMBERS = ("gyroradius", "stop", "product", "local_field")
 _COUNTS = ("realisation", "missing")
@@ -103,71 +100,12 @@ def read_ensemble(path: str | Path) -> DisplacementEnsemble:
 
 def _read(path: str | Path, cls: type[_Record]) -> _Record:
     path, kind = Path(path), _KINDS[cls]
-    try:
-        with h5py.File(path, "r") as file:
-            _check_kind(file, kind, path)
-            head = json.loads(own_dataset(file, "head", path).asstr()[()])
-            fields: dict[str, Any] = {"alm": stored_array(file, "alm", "c", path).astype(np.complex128)}
-            for names, letter in ((_NUMBERS, "f"), (_COUNTS, "i")):
-                fields |= {name: stored_array(file, name, letter, path) for name in names if name in file}
+    with opened_product(path, kind, FORMAT_VERSION, made_by="write_displacements") as file:
+        head = json.loads(own_dataset(file, "head", path).asstr()[()])
+        fields: dict[str, Any] = {"alm": stored_array(file, "alm", "c", path).astype(np.complex128)}
+        for names, letter in ((_NUMBERS, "f"), (_COUNTS, "i")):
+            fields |= {name: stored_array(file, name, letter, path) for name in names if name in file}
         fields |= {"stopped_by": head["stopped_by"], "directions": head["directions"]}
         if cls is DisplacementEnsemble:
             fields["configuration"] = head["configuration"]
         return cls(**fields)
-    except FileNotFoundError as error:
-        raise DataFormatError("there is no such file", path=path, expected=f"a {kind} of obsfit") from error
-    except OSError as error:
-        raise DataFormatError(
-            f"cannot be read as HDF5: {error}", path=path, expected=f"a whole {kind} of obsfit",
-            remedy="It may be cut off; fetch it again and compare its checksum.",
-        ) from error  # fmt: skip
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataFormatError(
-            f"holds no valid {kind}: {error}", path=path, expected="a file as write_displacements makes it",
-            remedy="It was changed or damaged; make it again.",
-        ) from error  # fmt: skip
-
-
-def _check_kind(file: Any, kind: str, path: Path) -> None:
-    for name, wanted in (("obsfit_format", kind), ("format_version", FORMAT_VERSION)):
-        found = file.attrs.get(name)
-        if found is None or found != wanted:
-            raise DataFormatError(f"{name} is {found!r}", path=path, value=found, expected=repr(wanted))
-
-
-def own_dataset(file: Any, name: str, path: Path) -> Any:
-    """Return a dataset of this very file: links could point to any file of the reader's machine.
-
-    Raises
-    ------
-    DataFormatError
-        If there is none of that name, or it refers elsewhere.
-    """
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset) or file[name].external:
-        raise DataFormatError(
-            f"{name} is no dataset of this file",
-            path=path,
-            value=name,
-            expected="datasets, and no links elsewhere",
-        )
-    return file[name]
-
-
-def stored_array(file: Any, name: str, letter: str, path: Path) -> Any:
-    """Return an array of this file whose numbers are of the kind of a letter of numpy.
-
-    Raises
-    ------
-    DataFormatError
-        If it is not there, of another kind, too large, or was never written in full.
-    """
-    dataset = own_dataset(file, name, path)
-    size = dataset.dtype.itemsize * math.prod(dataset.shape)
-    # Arrays are stored as they are: one that takes less space than its shape declares was never written in full.
-    if dataset.dtype.kind != letter or not 0 < size <= min(MAX_BYTES, dataset.id.get_storage_size()):
-        raise DataFormatError(
-            f"{name} has type {dataset.dtype} and shape {dataset.shape}", path=path, value=dataset.shape,
-            expected=f"numbers of kind {letter}, stored in full, at most {MAX_BYTES} bytes",
-        )  # fmt: skip
-    return dataset[()]

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obsfit.errors import DataFormatError, ModelDomainError
+from obsfit.hdf5_files import own_dataset, stored_array
 from obsfit.provenance import atomic_write, stamp
 from obsfit_models.turbulence.displacement import DisplacementEnsemble, cross_power
-from obsfit_models.turbulence.displacement_files import own_dataset, read_ensemble, stored_array
+from obsfit_models.turbulence.displacement_files import read_ensemble
 from obsfit_models.turbulence.sky_spectra import pair_power
 
 FloatArray = NDArray[np.float64]
