@@ -22,7 +22,7 @@ from obsfit.infer import (
     predictive_p_value,
 )
 from obsfit.operators.catalogue import dipole_data, dipole_response
-from obsfit.plot.fits import information_gain, predictive_table
+from obsfit.plot.fits import predictive_table
 from obsfit.plot.products import stored_fit, write_table
 from obsfit.plot.report import Comparison, DataSource, FigureEntry
 from obsfit.plot.runner import Context, generator
@@ -116,7 +116,7 @@ def summary(fits: dict[str, Fit]) -> Table:
     """Return one row for each parameter of each named fit."""
     rows = []
     for name, fit in fits.items():
-        gain = information_gain(fit.posterior, fit.result.samples())
+        gain = np.asarray(fit.result.summary()["bits"])
         for index, line in enumerate(fit.result.summary()):
             rows.append(
                 {

@@ -25,7 +25,6 @@ from obsfit.infer import (
 from obsfit.infer.one_sky_term import FLOOR, REACH
 from obsfit.ingest.catalogue import load_spectra
 from obsfit.parameters import FloatArray, Parameter
-from obsfit.plot.fits import information_gain
 from obsfit.plot.products import write_table
 from obsfit.plot.report import Comparison, DataSource, FigureEntry
 from obsfit.plot.runner import Context, generator
@@ -178,7 +177,7 @@ def fit(one: Case, *, seed: int, size: float, repeats: int) -> Fit:
     equal = samples.resample(repeats, rng=rng)
     best = samples.maximum[None]
     below = one.term.directions_below_reading(one.posterior.skies(best)[0], one.posterior.nuisances(best)[0])
-    gain = information_gain(one.posterior, samples.resample(5000, rng=rng), bins=20)
+    gain = np.asarray(samples.summary()["bits"])
     return Fit(one, samples, predictive_p_value(one.posterior, equal, rng=rng), int(below[0]), gain)
 
 

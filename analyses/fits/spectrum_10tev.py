@@ -22,7 +22,6 @@ from obsfit.infer import (
     maximum_likelihood,
     predictive_p_value,
 )
-from obsfit.plot.fits import information_gain
 from obsfit.plot.products import stored_fit, write_table
 from obsfit.plot.report import Comparison, DataSource, FigureEntry
 from obsfit.plot.runner import Context, generator
@@ -100,7 +99,7 @@ def summary(found: tuple[Fit, ...], *, seed: int) -> Table:
     rows = []
     for fit in found:
         rng = generator(seed, f"{KEY}/{fit.model}-from-{fit.ell_min}/prediction")
-        gain = information_gain(fit.posterior, fit.samples)
+        gain = np.asarray(fit.result.summary()["bits"])
         best, log_likelihood = maximum_likelihood(fit.posterior, fit.result.samples(PREDICTING))
         p_value = predictive_p_value(fit.posterior, fit.result.samples(PREDICTING), rng=rng)
         for index, line in enumerate(fit.result.summary()):

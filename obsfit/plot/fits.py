@@ -251,39 +251,6 @@ def predictive(
     return predictive_dipoles(observed, table)
 
 
-def information_gain(
-    posterior: Posterior, samples: FloatArray, weight: FloatArray | None = None, *, bins: int = 50
-) -> FloatArray:
-    """Return the information gained on each parameter in bits, shape (n_par,): prior to marginal posterior.
-
-    Kullback-Leibler divergence of the histogram of the posterior in the prior's quantiles, less its bias: the sum over
-    filled bins of the variance of a share over the share, over 2 ln 2; (bins - 1) / (2 n ln 2) for n equal weights.
-    Below about half a bit the data say next to nothing.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Whose priors count.
-    samples : ndarray, shape (n, n_par)
-        Posterior samples.
-    weight : ndarray, shape (n,), optional
-        Their weights. Default: all equal.
-    bins : int
-        Bins of equal prior probability.
-    """
-    own = np.ones(len(samples)) if weight is None else weight
-    own = own / own.sum()
-    gains = []
-    for parameter, column in zip(posterior.parameters, samples.T, strict=True):
-        quantile = parameter.prior.cdf(column)
-        share, squared = (np.histogram(quantile, bins, range=(0, 1), weights=w)[0] for w in (own, own**2))
-        share, squared = share[share > 0], squared[share > 0]
-        # Of sums of weights that add up to one: sum over i of w_i^2 (1 or 0, in the bin or not, minus the share)^2.
-        variance = squared * (1.0 - 2.0 * share) + share**2 * squared.sum()
-        gains.append(np.sum(share * np.log2(share * bins)) - np.sum(variance / share) / (2.0 * np.log(2.0)))
-    return np.maximum(np.array(gains), 0.0)
-
-
 def _wrapped(label: str) -> str:
     """A label that fits beside a small panel."""
     return label if "$" in label or len(label) < 16 else label.replace(" ", "\n", 1)
