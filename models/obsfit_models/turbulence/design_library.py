@@ -86,6 +86,63 @@ class DesignLibrary:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class StationarySkies:
+    r"""Skies of a design in the state that is stationary on average, each set of directions by itself.
+
+    Attributes
+    ----------
+    point : ndarray, shape (n_field, 2)
+        Turbulent share and index of the spectrum of each field.
+    gyroradius : ndarray, shape (n_band,)
+        Centre of each band in the logarithm, in units of the bend-over length.
+    unit : ndarray, shape (n_field, n_band)
+        Gyroradius times expected path, in bend-over lengths: the unit of `alm`.
+    alm : ndarray of complex, shape (n_field, n_band, n_set, 3, n_alm)
+        :math:`r_i(n) - 3 K_{ij} p_j(n)` for gradients along x, y and z, averages over the band, without monopole.
+    diffusivity : ndarray, shape (n_field, n_band, 2)
+        :math:`3K / c` along the mean field and across it, in expected mean free paths.
+    """
+
+    point: FloatArray
+    gyroradius: FloatArray
+    unit: FloatArray
+    alm: ComplexArray
+    diffusivity: FloatArray
+
+
+def stationary_skies(
+    settings: DesignSettings, results: Iterable[Mapping[str, Any]], *, time: int = -1
+) -> StationarySkies:
+    """Return the skies of the results of `sky_design.design_task`, in the order of the fields, set by set.
+
+    Products of two sets are free of the noise of directions; `cut_design` makes a library of them.
+
+    Parameters
+    ----------
+    settings : DesignSettings
+    results : iterable of mapping
+        Of the first fields of the design, as many as there are.
+    time : int
+        Which of the times of back-tracking, an index. Diffusivities are those between the last and the first.
+    """
+    points, parts, product, times = design_points(settings), [], [], []
+    for result in results:
+        parts.append(np.asarray(result["alm"], dtype=np.complex128)[:, :, time])
+        product.append(result["product"])
+        times.append(result["time"])
+    points = points[: len(parts)]
+    maps = np.array(parts)
+    centre = np.sqrt(settings.edges[:-1] * settings.edges[1:])
+    diffusivity = _diffusivity(settings, points, np.array(product), np.array(times), centre)
+    across = diffusivity[..., 1]
+    factor = np.stack([across, across, diffusivity[..., 0]], axis=-1)
+    state = maps[:, :, :, :3] - factor[:, :, None, :, None] * maps[:, :, :, 3:]
+    state[..., 0] = 0.0
+    unit = np.array([[radius * expected_path(radius, *point) for radius in centre] for point in points])
+    return StationarySkies(points, centre, unit, state / unit[:, :, None, None, None], diffusivity)
+
+
 def cut_design(settings: DesignSettings, results: Iterable[Mapping[str, Any]]) -> DesignLibrary:
     r"""Return the library of the results of `sky_design.design_task`, in the order of the fields.
 
@@ -99,23 +156,11 @@ def cut_design(settings: DesignSettings, results: Iterable[Mapping[str, Any]]) -
     the fields, which no factor for each band alone would give: noise of neighbouring bands is independent, their skies
     are not. Covariances are those over all fields, each band in units of its gyroradius times the expected path.
     """
-    points, parts, product, times = design_points(settings), [], [], []
-    for result in results:
-        parts.append(np.asarray(result["alm"], dtype=np.complex128)[:, :, -1])
-        product.append(result["product"])
-        times.append(result["time"])
-    points = points[: len(parts)]
-    maps = np.array(parts)
-    centre = np.sqrt(settings.edges[:-1] * settings.edges[1:])
-    diffusivity = _diffusivity(settings, points, np.array(product), np.array(times), centre)
-    across = diffusivity[..., 1]
-    factor = np.stack([across, across, diffusivity[..., 0]], axis=-1)
-    state = maps[:, :, :, :3] - factor[:, :, None, :, None] * maps[:, :, :, 3:]
-    state[..., 0] = 0.0
-    unit = np.array([[radius * expected_path(radius, *point) for radius in centre] for point in points])
-    alm, noise = _without_noise(state / unit[:, :, None, None, None])
+    skies = stationary_skies(settings, results)
+    unit = skies.unit
+    alm, noise = _without_noise(skies.alm)
     return DesignLibrary(
-        points, centre, alm * unit[:, :, None, None], diffusivity, noise,
+        skies.point, skies.gyroradius, alm * unit[:, :, None, None], skies.diffusivity, noise,
         {"schema": 1, "model": "simulated-turbulence", **design_identity(settings)},
     )  # fmt: skip
 

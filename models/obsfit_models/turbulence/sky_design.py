@@ -40,6 +40,8 @@ OUTER = 30.0
 """Largest wavelength, in units of the bend-over length."""
 SLAB_FRACTION = 0.2
 """Share of the energy that is slab, in the composite geometry."""
+MEASURED = (1e-5, 1.0)
+"""Gyroradii, in units of the bend-over length, at which `expected_path` was compared with orbits."""
 
 # Mean free path over that of `_path` without the factor, at shares of the turbulence of 0.3, 0.6 and 1: six fields of
 # 48 particles each, at three gyroradii and three indices, gave 0.8 to 1.5, 0.6 to 0.9, and 0.13 to 0.3.
@@ -162,8 +164,12 @@ def check_design(settings: DesignSettings) -> None:
         raise _refuse(settings, "modes_per_decade", f"at least {FEWEST_PER_DECADE:g}, better 20 or more")
     if not settings.resolved_to >= 1:
         raise _refuse(settings, "resolved_to", "10 or more, at least 1: below it there is no wave in resonance")
-    if not 2 * np.pi * settings.gyroradius[0] / settings.resolved_to < OUTER:
-        raise _refuse(settings, "gyroradius", f"gyroradii that see waves shorter than the longest, {OUTER:g}")
+    if settings.gyroradius[0] < MEASURED[0] * (1 - 1e-9) or settings.gyroradius[1] > MEASURED[1] * (1 + 1e-9):
+        raise _refuse(
+            settings, "gyroradius",
+            f"{MEASURED[0]:g} to {MEASURED[1]:g} bend-over lengths: elsewhere no mean free path is known, and times "
+            "of back-tracking are counted in those",
+        )  # fmt: skip
 
 
 def _refuse(settings: DesignSettings, key: str, expected: str) -> ConfigurationError:
@@ -190,8 +196,10 @@ def expected_path(gyroradius: float, turbulent_share: float, energy_index: float
 
     .. math:: \frac{11.3}{\eta} \left(\frac{r_L}{0.1\,\lambda_c}\right)^{1 - q} F(\eta)
 
-    The power law is that of resonant scattering, the factor F was measured. It is right to a factor of 1.5; times are
-    multiples of this, and what the mean free path is in a field is measured from its own orbits.
+    The power law is that of resonant scattering, the factor F was measured. It is right to a factor of 1.5 along the
+    mean field, from gyroradii of 1 down to 1e-4. In strong turbulence the lines of the field point across the mean
+    field as well, and particles of small gyroradii follow them: the trace of 3 K is 2 to 3 times this at 1e-4 and
+    below. Times are multiples of it, and what the mean free path is in a field is measured from its own orbits.
     """
     factor = np.exp(np.interp(turbulent_share, _SHARES, np.log(_FACTORS)))
     return float(11.3 / turbulent_share * (gyroradius / 0.1) ** (1.0 - energy_index) * factor)
