@@ -93,7 +93,10 @@ def run_emcee(
 
     Walkers start in a ball around the maximum of the posterior. Sampling goes on until the steps after burn-in
     (five autocorrelation times) exceed `settings.target` autocorrelation times, and the estimate of that time has
-    settled within 10 per cent.
+    settled within 10 per cent. Walkers move by differences of others (ter Braak 2006, Stat. Comput. 16, 239), one step
+    in ten by a whole difference, which leads from one maximum to another. The snooker move of emcee is not used: up to
+    version 3.1.6 its acceptance is wrong, and a share of 0.2 of it makes variances 5 per cent too small in 3 dimensions
+    and 15 per cent in 14.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ def run_emcee(
         return run
     sampler = emcee.EnsembleSampler(
         walkers, n_par, posterior.log_prob, vectorize=True,
-        moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+        moves=[(emcee.moves.DEMove(), 0.9), (emcee.moves.DEMove(gamma0=1.0), 0.1)],
     )  # fmt: skip
     judged = looks(settings.max_steps, settings.block, growth=1.2)
     burn_in, tau, converged = 0, np.full(n_par, np.nan), False
