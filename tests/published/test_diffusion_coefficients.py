@@ -257,7 +257,7 @@ ALONE = {
 MEAN = {0.03: (30, 128.0, 64), 0.1: (40, 128.0, 96), 0.3: (100, 128.0, 192), 1.0: (300, 128.0, 192)}
 
 
-def test_k_without_a_mean_field_settles_to_two_fits_and_changes_its_slope():
+def test_e42_k_without_a_mean_field_settles_late_to_two_fits_and_changes_its_slope():
     """K between a quarter of the last time and the last: known to 4 % each, deviations from the fits are up to 20 %.
 
     35 % are then 4 standard errors more, and 15 % for the mean deviation, known to 2 %: 1 in 1000 for all.

@@ -66,6 +66,8 @@ def running_diffusion(
 ) -> RunningDiffusion:
     """Return the running diffusion tensors of the particles of one field.
 
+    They are diffusion coefficients at late times only, see `settled_tensor` for how late.
+
     Parameters
     ----------
     orbits : Orbits
@@ -159,7 +161,10 @@ def settled_tensor(running: RunningDiffusion, after: float) -> FloatArray:
 
     with T_2 the last time and T_1 the first that is not before `after`. It is free of the 1/T by which <r r>/2T lags,
     and an average of the derivative over all times between. It means a diffusion coefficient only where the running
-    ones have settled: across a strong mean field at low rigidity they had not after 50 mean free paths.
+    ones have settled. Along a mean field that takes about ten mean free paths or ten correlation lengths over c,
+    whichever is longer. Across it, and without one, particles of small gyroradii first diffuse along the field lines
+    on which they are; K falls to its limit within some 50 correlation lengths over c at r_L = 0.1 L_c and 100 at 0.03
+    (turbulence as strong as the mean field), 30 and 100 mean free paths: see `docs/turbulence-transport.md`.
     """
     late = np.flatnonzero(running.time >= after)
     if late.size < 2:
