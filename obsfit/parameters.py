@@ -9,8 +9,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from obsfit.errors import ConfigurationError
+
 FloatArray = NDArray[np.float64]
 Density = Callable[[FloatArray], FloatArray]
+
+SAME = 1e-3
+"""Relative difference up to which the width of a prior, typed as 6.283, is the period of its parameter."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,17 @@ class Parameter:
         One sentence for tables and ``obsfit models``.
     latex : str
         Label for plots, without dollar signs; the name where empty.
+    period : float, optional
+        In the stated unit, of a parameter on a circle: values that differ by it are the same, as 0 and 360 degrees of a
+        right ascension. Default: the parameter is on a line.
+
+    Raises
+    ------
+    TypeError
+        If the prior is no frozen distribution.
+    ConfigurationError
+        If the period is not a positive number, or the prior is uniform over more than it: some values would count
+        twice.
     """
 
     name: str
@@ -36,6 +52,7 @@ class Parameter:
     unit: str = ""
     description: str = ""
     latex: str = ""
+    period: float | None = None
 
     def __post_init__(self) -> None:
         for method in ("logpdf", "ppf", "rvs", "support"):
@@ -44,6 +61,41 @@ class Parameter:
                     f"prior of {self.name}: {self.prior!r} has no {method}; "
                     "expected a frozen scipy.stats distribution such as scipy.stats.uniform(0, 1)"
                 )
+        if self.period is None:
+            return
+        if not 0.0 < self.period < np.inf:
+            raise ConfigurationError(
+                f"period of {self.name}: {self.period}", value=self.period, expected="a positive number, or none"
+            )
+        width = self._width()
+        if width > self.period * (1.0 + SAME):
+            raise ConfigurationError(
+                f"prior of {self.name}: uniform over {width:.6g}", value=width,
+                expected=f"at most the period {self.period:.6g}, after which the same values come again",
+            )  # fmt: skip
+
+    def _width(self) -> float:
+        """Width of a uniform prior; nan of any other."""
+        if getattr(getattr(self.prior, "dist", None), "name", "") != "uniform":
+            return np.nan
+        low, high = self.prior.support()
+        return float(high - low)
+
+    @property
+    def circular(self) -> bool:
+        """Whether the parameter is on a circle and the prior the same all around it: then no point is a cut.
+
+        With any other prior, such as one that a user has narrowed, a parameter with a period is one of a line.
+
+        Examples
+        --------
+        >>> from dataclasses import replace
+        >>> from scipy import stats
+        >>> turn = Parameter("right_ascension", stats.uniform(0.0, 360.0), "deg", period=360.0)
+        >>> turn.circular, replace(turn, prior=stats.uniform(0.0, 90.0)).circular
+        (True, False)
+        """
+        return self.period is not None and abs(self._width() / self.period - 1.0) <= SAME
 
     @property
     def label(self) -> str:

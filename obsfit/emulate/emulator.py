@@ -317,6 +317,7 @@ def _parameter_words(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name, "unit": parameter.unit, "description": parameter.description,
         "latex": parameter.latex, "prior": distribution, "arguments": [float(x) for x in (*shape, loc, scale)],
+        **({} if parameter.period is None else {"period": float(parameter.period)}),
     }  # fmt: skip
 
 
@@ -325,7 +326,11 @@ def _parameter(words: Mapping[str, Any]) -> Parameter:
     if not isinstance(distribution, stats.rv_continuous):
         raise ValueError(f"{words['prior']} is no distribution of scipy.stats")
     prior = distribution(*(float(x) for x in words["arguments"]))
-    return Parameter(str(words["name"]), prior, str(words["unit"]), str(words["description"]), str(words["latex"]))
+    period = words.get("period")
+    return Parameter(
+        str(words["name"]), prior, str(words["unit"]), str(words["description"]), str(words["latex"]),
+        None if period is None else float(period),
+    )  # fmt: skip
 
 
 def _record_words(record: Record) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
+from obsfit.infer.circles import Circle, Plane, circles_of
 from obsfit.infer.diagnostics import autocorrelation_time
 from obsfit.infer.optimum import ball, maximum_posterior
 from obsfit.infer.result import FORMAT, FORMAT_VERSION, FitResult
@@ -27,6 +28,9 @@ from obsfit.parameters import FloatArray
 from obsfit.provenance import atomic_write, stamp
 
 logger = logging.getLogger(__name__)
+
+MOVES = "differential evolution"
+"""What is stored of the moves of walkers: a chain of others is not continued."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class SamplerSettings:
 
 @dataclass
 class _Run:
-    """State of a run between two blocks: all that resuming needs."""
+    """State of a run between two blocks: all that resuming needs. Positions are those of `Plane`."""
 
     position: FloatArray
     position_log_prob: FloatArray
@@ -98,6 +102,9 @@ def run_emcee(
     version 3.1.6 its acceptance is wrong, and a share of 0.2 of it makes variances 5 per cent too small in 3 dimensions
     and 15 per cent in 14.
 
+    Walkers see a circular parameter as a plane (`obsfit.infer.circles`), which is cut nowhere. The result holds the
+    parameter; its autocorrelation time is the longer of those of its cosine and sine.
+
     Parameters
     ----------
     posterior : Target
@@ -129,7 +136,9 @@ def run_emcee(
     """
     settings = settings or SamplerSettings()
     n_par, names = len(posterior.parameters), tuple(p.name for p in posterior.parameters)
-    walkers = settings.walkers or max(32, 4 * n_par)
+    circles = circles_of(posterior.parameters)
+    plane = Plane(circles)
+    walkers = settings.walkers or max(32, 4 * plane.size)
     walkers += walkers % 2
     path = None if store is None else Path(store)
     identity = _identity(posterior, settings, walkers, configuration)
@@ -138,11 +147,11 @@ def run_emcee(
         **identity,
     }
     stored = to_resume(path, resume=resume, overwrite=overwrite)
-    run = _start(posterior, walkers, rng) if stored is None else _load(stored, identity)
+    run = _start(posterior, plane, walkers, rng) if stored is None else _load(stored, identity)
     if isinstance(run, FitResult):
         return run
     sampler = emcee.EnsembleSampler(
-        walkers, n_par, posterior.log_prob, vectorize=True,
+        walkers, plane.size, plane.log_prob(posterior.log_prob), vectorize=True,
         moves=[(emcee.moves.DEMove(), 0.9), (emcee.moves.DEMove(gamma0=1.0), 0.1)],
     )  # fmt: skip
     judged = looks(settings.max_steps, settings.block, growth=1.2)
@@ -155,7 +164,7 @@ def run_emcee(
             _advance(sampler, run, settings.block)
             bar.update(settings.block)
             if run.steps in judged:
-                burn_in, tau, converged = _judge(run, settings)
+                burn_in, tau, converged = _judge(run, settings, circles)
                 logger.info("%d steps, longest autocorrelation time %.0f", run.steps, tau.max())
             rewriting.if_due()
     finally:
@@ -163,7 +172,7 @@ def run_emcee(
         save()
     if not converged:
         if run.chain and np.isnan(tau).all():
-            burn_in, tau, _ = _judge(run, settings)
+            burn_in, tau, _ = _judge(run, settings, circles)
         raise ConvergenceError(
             f"not converged after {run.steps} steps of {walkers} walkers: longest autocorrelation time "
             f"{tau.max():.0f} steps ({names[int(tau.argmax())]}), {(run.steps - burn_in) / tau.max():.1f} "
@@ -172,7 +181,8 @@ def run_emcee(
             remedy=f"Raise max_steps to about {int(1.5 * (settings.target + 5) * tau.max())}, or look for a "
             "degenerate or multimodal posterior.",
         )
-    chain, log_prob = np.concatenate(run.chain), np.concatenate(run.log_prob)
+    walked = np.concatenate(run.chain)
+    chain, log_prob = plane.to_theta(walked), np.concatenate(run.log_prob) - plane.log_radius(walked)
     result = FitResult(
         names, tuple(p.label for p in posterior.parameters), tuple(p.unit for p in posterior.parameters),
         chain, log_prob, burn_in, tau, run.accepted / (len(chain) * walkers), run.maximum, provenance,
@@ -182,12 +192,12 @@ def run_emcee(
     return result
 
 
-def _start(posterior: Target, walkers: int, rng: np.random.Generator) -> _Run:
+def _start(posterior: Target, plane: Plane, walkers: int, rng: np.random.Generator) -> _Run:
     """A run that has not taken a step."""
     maximum, _ = maximum_posterior(posterior, rng=rng)
-    start = ball(posterior, maximum, walkers, rng=rng)
+    start = plane.from_theta(ball(posterior, maximum, walkers, rng=rng), rng=rng)
     bits = RandomState(MT19937(SeedSequence(rng.integers(2**32, size=4).tolist())))
-    return _Run(start, posterior.log_prob(start), [], [], 0, bits.get_state(legacy=True), maximum)
+    return _Run(start, plane.log_prob(posterior.log_prob)(start), [], [], 0, bits.get_state(legacy=True), maximum)
 
 
 def _advance(sampler: emcee.EnsembleSampler, run: _Run, steps: int) -> None:
@@ -206,11 +216,13 @@ def _advance(sampler: emcee.EnsembleSampler, run: _Run, steps: int) -> None:
     run.random_state = sampler.random_state
 
 
-def _judge(run: _Run, settings: SamplerSettings) -> tuple[int, FloatArray, bool]:
+def _judge(
+    run: _Run, settings: SamplerSettings, circles: tuple[Circle | None, ...]
+) -> tuple[int, FloatArray, bool]:
     """Burn-in, autocorrelation time, and whether both suffice."""
-    chain = np.concatenate(run.chain)
+    chain = Plane(circles).to_theta(np.concatenate(run.chain))
     shorter = chain[: int(len(chain) / 1.2)]
-    now, then = (autocorrelation_time(part[len(part) // 4 :]) for part in (chain, shorter))
+    now, then = (autocorrelation_time(part[len(part) // 4 :], circles) for part in (chain, shorter))
     burn_in = min(math.ceil(5.0 * now.max()), len(chain) // 2)
     settled = bool(np.all(np.abs(now - then) < 0.1 * now))
     return burn_in, now, settled and len(chain) - burn_in >= settings.target * now.max()
@@ -222,6 +234,7 @@ def _identity(
     """What must be the same for a run to be continued."""
     return {
         **description_of(posterior),
+        "moves": MOVES,
         "walkers": walkers,
         "block": settings.block,
         "configuration": dict(configuration or {}),

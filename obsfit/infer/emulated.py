@@ -12,6 +12,7 @@ import numpy as np
 from astropy.table import Table
 
 from obsfit.emulate.emulator import Emulator
+from obsfit.emulate.folding import RIGHT_ASCENSION
 from obsfit.emulate.surrogate_density import MARGIN
 from obsfit.errors import ConfigurationError, ObsfitError
 from obsfit.infer.target import described
@@ -83,8 +84,8 @@ class EmulatedPosterior:
     that are left out are integrated over, which is exact. Nothing is known outside the parameters that the emulator
     was trained for: the density is taken as zero there.
 
-    A right ascension is cut at its prior's ends. Walkers of emcee that start on one side of the cut seldom find what
-    the posterior has on the other; importance and nested sampling do.
+    The right ascension of the gradient, by which the emulator turns its skies, is on a circle (`Parameter.period`)
+    whatever the file of an older emulator says: no sampler sees a cut where its range ends.
 
     Parameters
     ----------
@@ -288,7 +289,7 @@ def predictive_check(
 
 def _checked(emulator: Emulator, data: FloatArray) -> FloatArray:
     """The data, if they can be those of an emulator."""
-    data = np.asarray(data, dtype=np.float64)
+    data = np.array(data, dtype=np.float64)
     if data.shape != (len(emulator.labels),):
         raise ConfigurationError(
             f"data of shape {data.shape}", expected=f"{len(emulator.labels)} numbers, for emulator.labels"
@@ -320,7 +321,12 @@ def _with_priors(emulator: Emulator, chosen: dict[str, Any]) -> tuple[Parameter,
                 f"prior for unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
                 expected=f"one of {', '.join(emulator.names)}",
             )
-    found = tuple(replace(p, prior=chosen[p.name]) if p.name in chosen else p for p in emulator.parameters)
+    found = tuple(
+        replace(
+            p, prior=chosen.get(p.name, p.prior), period=2.0 * np.pi if p.name == RIGHT_ASCENSION else p.period
+        )
+        for p in emulator.parameters
+    )  # fmt: skip
     for parameter in found:
         if parameter.name not in emulator.folded.learnt:
             continue

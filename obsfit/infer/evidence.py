@@ -290,7 +290,7 @@ def prior_sensitivity(
         kept = samples.chain[samples.burn_in :]
         theta = kept.reshape(-1, len(samples.names))
         weight = np.full(len(theta), 1.0 / len(theta))
-        worth = min(1.0, float(np.min(sample_sizes(kept)[0])) / len(theta))
+        worth = min(1.0, float(np.min(sample_sizes(kept, samples.circles)[0])) / len(theta))
     known = dict(zip(samples.names, stored_priors(samples.provenance, samples.names), strict=True))
     rows = [(name, *_change(theta, weight, worth, samples.names, known, p)) for name, p in alternatives.items()]
     return Table(rows=rows, names=("priors", "change", "error", "effective_size", "reason"))

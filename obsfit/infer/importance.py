@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from obsfit.configuration import FORBID
 from obsfit.errors import ConfigurationError, ConvergenceError, ObsfitError
+from obsfit.infer.circles import circles_of
 from obsfit.infer.run_store import refuse_existing
 from obsfit.infer.target import Target as Target
 from obsfit.infer.target import checksums_of, description_of
@@ -76,8 +77,9 @@ def run_importance(
 
     Parameters are mapped to :math:`z = \Phi^{-1}(F(\theta))` with the distribution functions F of their priors, so
     that the prior is a standard normal law and has no edges. Newton steps from the best of some draws of the prior
-    lead to the maximum, whose curvature gives the first proposal, a multivariate t of five degrees of freedom. Each
-    later proposal is a mixture of such laws fitted to the weighted draws of all before (population Monte Carlo with
+    lead to the maximum, whose curvature gives the first proposal, a multivariate t of five degrees of freedom. The
+    range of a circular parameter is counted from opposite to that best draw, so that it has no end near. Each later
+    proposal is a mixture of such laws fitted to the weighted draws of all before (population Monte Carlo with
     Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened. Only the draws of the last
     proposal, which was fitted without them, are returned, weighted by posterior over proposal, when
 
@@ -164,6 +166,7 @@ def _sampled(
             expected="parameters inside the prior at which the model and the likelihood are defined",
             remedy="Check the priors and the range of validity of the model.",
         )
+    rounds.turn_to(target.to_theta(rounds.z[[np.argmax(rounds.value)]])[0])
     show(target.evaluations, 0.0)
     centre, covariance = _laplace(target, rounds.z[np.argmax(rounds.value)])
     rounds.draw(_Mixture(np.ones(1), centre[None], covariance[None], NU), LAPLACE_DRAWS)
@@ -214,11 +217,27 @@ class _NormalPrior:
     def __init__(self, posterior: Target) -> None:
         self._posterior = posterior
         self._densities = [log_density(p.prior) for p in posterior.parameters]
+        self._circles = circles_of(posterior.parameters)
+        self.has_circles = any(circle is not None for circle in self._circles)
         self.n_par = len(posterior.parameters)
         self.evaluations = 0
+        # Quantiles of circular parameters are counted from here; none of others, which are at zero.
+        self._start = np.zeros(self.n_par)
+
+    def turned(self, z: FloatArray, theta: FloatArray) -> FloatArray:
+        """The parameters at z (n, n_par), as z from now on: circles are counted from opposite to theta (n_par,)."""
+        found = z.copy()
+        for column, circle in enumerate(self._circles):
+            if circle is not None:
+                start = np.mod((theta[column] - circle.low) / circle.period + 0.5, 1.0)
+                quantile = np.mod(ndtr(z[:, column]) + self._start[column] - start, 1.0)
+                found[:, column] = ndtri(np.clip(quantile, EDGE, 1.0 - EDGE))
+                self._start[column] = start
+        return found
 
     def to_theta(self, z: FloatArray) -> FloatArray:
         quantile = np.clip(ndtr(z), EDGE, 1.0 - EDGE)
+        quantile = np.where(self._start > 0.0, np.mod(quantile + self._start, 1.0), quantile)
         return np.column_stack(
             [p.prior.ppf(column) for p, column in zip(self._posterior.parameters, quantile.T, strict=True)]
         )
@@ -292,6 +311,14 @@ class _Rounds:
         self._counts: list[int] = []
         self.z = np.empty((0, target.n_par))
         self.value = np.empty(0)
+
+    def turn_to(self, theta: FloatArray) -> None:
+        """Count circular parameters from opposite to theta (n_par,); draws so far, of the prior, remain such."""
+        if not self._target.has_circles:
+            return
+        log_likelihood = self.value - _log_normal(self.z)
+        self.z = self._target.turned(self.z, theta)
+        self.value = log_likelihood + _log_normal(self.z)
 
     def draw(self, proposal: _Mixture, number: int) -> None:
         """Evaluate the target at draws of a proposal; consecutive draws of one proposal count as one round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -76,9 +77,7 @@ class Likelihood:
             for parameter in term.parameters:
                 clash = sum(parameter.name in [p.name for p in other.parameters] for other in self.terms) > 1
                 name = f"{parameter.name}_{number + 1}" if clash else parameter.name
-                names.append(
-                    Parameter(name, parameter.prior, parameter.unit, parameter.description, parameter.latex)
-                )
+                names.append(replace(parameter, name=name))
         return tuple(names)
 
     def split(self, nuisance: FloatArray) -> list[FloatArray]:

@@ -118,7 +118,7 @@ def ball(
     inside = np.all((flat > 0.0) & (flat < 1.0), axis=1)
     value = np.full(len(flat), -np.inf)
     value[inside] = posterior.log_prob(from_unit(posterior, flat[inside]))
-    fallen = posterior.log_prob(centre)[0] - value.reshape(n_par, 2, steps.size)
+    fallen = posterior.log_prob(centre[None])[0] - value.reshape(n_par, 2, steps.size)
     acceptable = (fallen < drop).any(axis=1)
     reach = np.where(acceptable.any(axis=1), steps[np.argmax(acceptable, axis=1)], steps[-1])
     spread = unit + 0.3 * reach * rng.normal(size=(size, n_par))

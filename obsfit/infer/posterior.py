@@ -90,6 +90,7 @@ class Posterior:
                     "name": p.name,
                     "prior": p.prior.dist.name,
                     "args": [*p.prior.args, *sorted(p.prior.kwds.items())],
+                    **({"circular": True} if p.circular else {}),
                 }
                 for p in self.parameters
             ],

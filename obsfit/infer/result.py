@@ -13,6 +13,7 @@ import numpy as np
 from astropy.table import Table
 
 from obsfit.infer import diagnostics
+from obsfit.infer.circles import Circle, centres, opened, stored_circles, turned
 from obsfit.infer.information import add_information
 from obsfit.infer.run_store import opened_store, write_head
 from obsfit.parameters import FloatArray
@@ -69,6 +70,11 @@ class FitResult:
         return kept[np.linspace(0, len(kept) - 1, size).round().astype(int)]
 
     @property
+    def circles(self) -> tuple[Circle | None, ...]:
+        """Circle of each parameter that is on one; None for others, and where the fit does not say."""
+        return stored_circles(self.provenance, self.names)
+
+    @property
     def effective_steps(self) -> float:
         """Steps after burn-in in units of the longest autocorrelation time."""
         return float((len(self.chain) - self.burn_in) / self.autocorrelation_time.max())
@@ -80,23 +86,30 @@ class FitResult:
         the autocorrelation time, the effective sample size, the rank-normalised R-hat over walkers, and the information
         gained from prior to posterior in bits with its error (see `obsfit.infer.information`; nan where the fit does
         not store its priors). ``meta["unclaimed"]`` says of which parameters nothing may be claimed.
+
+        Circular parameters are cut opposite to their circular mean, not where their range ends: their numbers may leave
+        the range by up to half a period, as -3 degrees where it starts at 0.
         """
         kept = self.chain[self.burn_in :]
-        flat = kept.reshape(-1, len(self.names))
+        circles = self.circles
+        centre = centres(kept, circles)
+        flat = opened(kept, circles, centre).reshape(-1, len(self.names))
         low2, low, median, high, high2 = np.percentile(flat, [2.5, 16, 50, 84, 97.5], axis=0)
-        ess, r_hat = diagnostics.sample_sizes(kept)
+        ess, r_hat = diagnostics.sample_sizes(kept, circles)
         table = Table(
             {
                 "name": list(self.names), "unit": list(self.units), "median": median, "mean": flat.mean(0),
                 "sd": flat.std(0), "p16": low, "p84": high, "p2.5": low2, "p97.5": high2,
-                "maximum": self.maximum, "tau": self.autocorrelation_time, "ess": ess, "r_hat": r_hat,
+                "maximum": opened(self.maximum, circles, centre), "tau": self.autocorrelation_time,
+                "ess": ess, "r_hat": r_hat,
             }
         )  # fmt: skip
         table.meta.update({"steps": len(self.chain), "burn_in": self.burn_in, "acceptance": self.acceptance})
         thinned = kept[:: -(-len(flat) // ENOUGH)]
         step = np.repeat(np.arange(len(thinned)), thinned.shape[1])
+        middle = turned(thinned, circles, centre).reshape(-1, len(self.names))
         add_information(
-            table, self.provenance, thinned.reshape(-1, len(self.names)), block=step * BLOCKS // len(thinned),
+            table, self.provenance, middle, block=step * BLOCKS // len(thinned),
             effective_size=ess,
         )  # fmt: skip
         return table

@@ -42,7 +42,9 @@ def description_of(target: Target) -> dict[str, Any]:
 
 
 def described(parameter: Parameter) -> dict[str, Any]:
-    """Return name and prior of a parameter in terms of JSON; a prior whose numbers are arrays is named only.
+    """Return name and prior of a parameter in terms of JSON, and that it is circular, if it is.
+
+    A prior whose numbers are arrays is named only.
 
     Examples
     --------
@@ -51,7 +53,9 @@ def described(parameter: Parameter) -> dict[str, Any]:
     {'name': 'a', 'prior': 'norm', 'args': [1.0, ['scale', 2.0]]}
     """
     prior = parameter.prior
-    found = {"name": parameter.name, "prior": prior.dist.name}
+    found: dict[str, Any] = {"name": parameter.name, "prior": prior.dist.name}
+    if parameter.circular:
+        found["circular"] = True
     try:
         plain = [float(value) for value in prior.args]
         return {**found, "args": [*plain, *([name, float(value)] for name, value in sorted(prior.kwds.items()))]}

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from astropy.table import Table
 
+from obsfit.infer.circles import Circle, centres, opened, stored_circles, turned
 from obsfit.infer.information import add_information
 from obsfit.infer.run_store import opened_store, write_head
 from obsfit.parameters import FloatArray
@@ -60,6 +61,11 @@ class WeightedSamples:
     evaluations: int
     provenance: Mapping[str, Any]
 
+    @property
+    def circles(self) -> tuple[Circle | None, ...]:
+        """Circle of each parameter that is on one; None for others, and where the fit does not say."""
+        return stored_circles(self.provenance, self.names)
+
     def mean(self) -> FloatArray:
         """Posterior mean, shape (n_par,)."""
         return self.weight @ self.theta
@@ -71,13 +77,7 @@ class WeightedSamples:
 
     def quantile(self, levels: float | Sequence[float]) -> FloatArray:
         """Posterior quantiles of each parameter, shape (..., n_par), at levels of any shape in [0, 1]."""
-        found = []
-        for column in self.theta.T:
-            order = np.argsort(column)
-            # Each sample stands at the middle of the step that it makes.
-            below = np.cumsum(self.weight[order]) - 0.5 * self.weight[order]
-            found.append(np.interp(levels, below, column[order]))
-        return np.stack(found, axis=-1)
+        return _quantiles(self.theta, self.weight, levels)
 
     def rank(self, truth: FloatArray) -> FloatArray:
         """Posterior probability that each parameter is below `truth`, both of shape (n_par,)."""
@@ -96,21 +96,28 @@ class WeightedSamples:
         posterior in bits with its error (see `obsfit.infer.information`; nan where the fit does not store its
         priors). ``meta`` has the effective size of the weights alone, the evaluations and the evidence, and says
         under ``unclaimed`` of which parameters nothing may be claimed.
+
+        Circular parameters are cut opposite to their circular mean, not where their range ends: their numbers may leave
+        the range by up to half a period, as -3 degrees where it starts at 0. `mean`, `covariance`, `quantile` and
+        `rank` are of the numbers as they are.
         """
-        low2, low, median, high, high2 = self.quantile([0.025, 0.16, 0.5, 0.84, 0.975])
-        mean = self.mean()
-        squared = (self.theta - mean) ** 2
+        circles = self.circles
+        centre = centres(self.theta, circles, self.weight)
+        theta = opened(self.theta, circles, centre)
+        low2, low, median, high, high2 = _quantiles(theta, self.weight, [0.025, 0.16, 0.5, 0.84, 0.975])
+        mean = self.weight @ theta
+        squared = (theta - mean) ** 2
         variance = self.weight @ squared
         table = Table(
             {
                 "name": list(self.names), "unit": list(self.units), "median": median, "mean": mean,
                 "sd": np.sqrt(variance), "p16": low, "p84": high, "p2.5": low2, "p97.5": high2,
-                "maximum": self.maximum, "ess": variance / (self.weight**2 @ squared),
+                "maximum": opened(self.maximum, circles, centre), "ess": variance / (self.weight**2 @ squared),
             }
         )  # fmt: skip
         for name in ("evaluations", "effective_size", "log_evidence", "log_evidence_error"):
             table.meta[name] = getattr(self, name)
-        add_information(table, self.provenance, self.theta, weight=self.weight)
+        add_information(table, self.provenance, turned(self.theta, circles, centre), weight=self.weight)
         return table
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -146,3 +153,13 @@ class WeightedSamples:
                 float(file.attrs["log_evidence_error"]), int(file.attrs["evaluations"]),
                 json.loads(file.attrs["provenance"]),
             )  # fmt: skip
+
+
+def _quantiles(theta: FloatArray, weight: FloatArray, levels: float | Sequence[float]) -> FloatArray:
+    found = []
+    for column in theta.T:
+        order = np.argsort(column)
+        # Each sample stands at the middle of the step that it makes.
+        below = np.cumsum(weight[order]) - 0.5 * weight[order]
+        found.append(np.interp(levels, below, column[order]))
+    return np.stack(found, axis=-1)

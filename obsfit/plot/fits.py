@@ -8,6 +8,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
+from obsfit.infer.circles import centres, opened
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.emulated import EmulatedPosterior, EmulatedTerm
 from obsfit.infer.one_sky_term import OneSkyTerm
@@ -39,14 +40,17 @@ def weighted(fit: FitResult | WeightedSamples, size: int | None = None) -> tuple
 def corner(fit: FitResult | WeightedSamples) -> Figure:
     """Return the marginal and pairwise posterior of all parameters, with 68 and 95 % regions.
 
-    Dashed lines on the diagonal: 16, 50 and 84 % quantiles. The cross marks the maximum of the posterior.
+    Dashed lines on the diagonal: 16, 50 and 84 % quantiles. The cross marks the maximum of the posterior. Axes of
+    circular parameters are cut opposite to their circular mean.
     """
     n_par = len(fit.names)
     samples, weight = weighted(fit, SAMPLES)
+    centre = centres(samples, fit.circles, weight)
+    samples, maximum = (opened(values, fit.circles, centre) for values in (samples, fit.maximum))
     figure = Figure(figsize=(1.0 + 1.55 * n_par, 1.0 + 1.55 * n_par))
     corner_library.corner(
         samples, weights=weight, labels=[_wrapped(label) for label in fit.labels], quantiles=(0.16, 0.5, 0.84),
-        levels=(0.68, 0.95), truths=list(fit.maximum), truth_color=COLOURS["vermilion"], fig=figure,
+        levels=(0.68, 0.95), truths=list(maximum), truth_color=COLOURS["vermilion"], fig=figure,
         show_titles=True, title_fmt=".2f", title_kwargs={"fontsize": 9}, label_kwargs={"fontsize": 10},
         plot_datapoints=False, smooth=0.8, max_n_ticks=3,
         # Some hundred effective samples fill fewer bins, and the tails of a proposal reach further than its weights.
@@ -62,8 +66,9 @@ def trace(fit: FitResult) -> Figure:
     panels = np.atleast_1d(figure.subplots(n_par, 1, sharex=True))
     every = max(1, len(fit.chain) // 1000)
     steps = np.arange(0, len(fit.chain), every)
+    chain = opened(fit.chain, fit.circles, centres(fit.chain[fit.burn_in :], fit.circles))
     for index, axes in enumerate(panels):
-        axes.plot(steps, fit.chain[::every, ::4, index], color=COLOURS["blue"], alpha=0.25, linewidth=0.6)
+        axes.plot(steps, chain[::every, ::4, index], color=COLOURS["blue"], alpha=0.25, linewidth=0.6)
         axes.axvspan(0, fit.burn_in, color="0.85", zorder=0)
         axes.set_ylabel(_wrapped(fit.labels[index]), fontsize=9)
         axes.set_xlim(0, len(fit.chain))

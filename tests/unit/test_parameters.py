@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from obsfit.errors import ConfigurationError
 from obsfit.parameters import Parameter, draw_prior, log_density, log_prior
 
 PRIORS = [
@@ -35,3 +36,31 @@ def test_draws_lie_in_the_support_and_repeat():
 def test_what_is_no_distribution_is_refused():
     with pytest.raises(TypeError, match=r"prior of p: 3 has no logpdf; expected a frozen scipy\.stats"):
         Parameter("p", 3)
+
+
+TURN = 2.0 * np.pi
+
+
+@pytest.mark.parametrize(
+    ("prior", "period", "circular"),
+    [
+        (stats.uniform(0.0, TURN), TURN, True), (stats.uniform(-3.0, 360.0), 360.0, True),
+        (stats.uniform(0.0, 6.283), TURN, True), (stats.uniform(0.0, TURN), None, False),
+        (stats.uniform(0.0, 3.0), TURN, False), (stats.norm(0.0, 1.0), TURN, False),
+    ],
+)  # fmt: skip
+def test_circular_is_a_period_and_a_prior_that_is_flat_all_around(prior, period, circular):
+    assert Parameter("phase", prior, period=period).circular is circular
+
+
+@pytest.mark.parametrize(
+    ("prior", "period", "said"),
+    [
+        (stats.uniform(0.0, 2.0 * TURN), TURN, "prior of phase: uniform over 12.5664"),
+        (stats.uniform(0.0, 1.0), 0.0, "period of phase: 0.0"),
+        (stats.uniform(0.0, 1.0), np.inf, "period of phase: inf"),
+    ],
+)
+def test_periods_that_make_no_sense_are_refused(prior, period, said):
+    with pytest.raises(ConfigurationError, match=said):
+        Parameter("phase", prior, period=period)

@@ -101,14 +101,14 @@ def test_blocks_are_one_stream():
 
 
 def test_resumed_run_is_bit_identical(tmp_path):
-    """Interrupt inside the likelihood after 1200 evaluations, resume, and compare with an undisturbed run."""
+    """Interrupt inside the likelihood after 900 evaluations, resume, and compare with an undisturbed run."""
     whole = run_emcee(posterior(), rng=np.random.default_rng(5), store=tmp_path / "whole.h5")
     fragile = posterior()
     counted, original = [0], fragile.log_prob
 
     def interrupt(theta):
         counted[0] += 1
-        if counted[0] > 1200:
+        if counted[0] > 900:
             raise KeyboardInterrupt
         return original(theta)
 

@@ -59,7 +59,7 @@ _PARAMETERS = (
     ),
     Parameter(
         "gradient_right_ascension", uniform(0.0, 2.0 * np.pi), unit="rad",
-        description="right ascension towards which the density grows", latex=r"\alpha_\nabla",
+        description="right ascension towards which the density grows", latex=r"\alpha_\nabla", period=2.0 * np.pi,
     ),
 )  # fmt: skip
 
