@@ -23,7 +23,7 @@ from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.mock import gaussian_alm, mock_dipoles, mock_spectrum
 from obsfit.parameters import FloatArray, draw_prior
-from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, map_noise, run_mocks
+from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, made_once, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 LEVELS = (0.68, 0.95)
@@ -158,9 +158,13 @@ def mock_universe(configuration: CoverageConfiguration, *, base: Path, rng: np.r
     ConfigurationError
         If the fit is of other data than a nearly full-sky spectrum or dipoles.
     """
-    posterior = configured_posterior(configuration.fit, base=base)
+    posterior = _posterior(configuration, base)
     truth, observed = _observed(configuration, posterior, rng)
     return MockUniverse(posterior.names, truth[0], (observed.record,))
+
+
+def _posterior(configuration: CoverageConfiguration, base: Path) -> Posterior:
+    return configured_posterior(configuration.fit, base=base)
 
 
 def _observed(
@@ -178,7 +182,7 @@ def _observed(
 def _one_mock(configuration: CoverageConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
     """Truth, observation and fit of one mock universe, in a form that JSON keeps exactly."""
     rng = child_generator(configuration.seed, index)
-    posterior = configured_posterior(configuration.fit, base=base)
+    posterior = made_once(_posterior, configuration, base)
     truth, observed = _observed(configuration, posterior, rng)
     repeated = Posterior(
         posterior.model, Likelihood(observed), priors={p.name: p.prior for p in posterior.parameters}

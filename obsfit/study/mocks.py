@@ -66,6 +66,29 @@ class StudyConfiguration:
 
 
 Study = TypeVar("Study", bound=StudyConfiguration)
+Made = TypeVar("Made")
+_MADE: dict[tuple[str, ...], Any] = {}
+
+
+def made_once(make: Callable[[Study, Path], Made], configuration: Study, base: Path) -> Made:
+    """Return what a function makes of a study, made once in each process: posteriors read tables and build operators.
+
+    Parameters
+    ----------
+    make : callable
+        Called as ``make(configuration, base)``; what it returns is never changed.
+    configuration : StudyConfiguration
+        The study, which is told from others by its settings.
+    base : Path
+        Folder to which paths are relative.
+    """
+    key = (make.__module__, make.__qualname__, repr(configuration), str(base.resolve()))
+    if key not in _MADE:
+        # A process works on one study at a time.
+        _MADE.clear()
+        _MADE[key] = make(configuration, base)
+    made: Made = _MADE[key]
+    return made
 
 
 def run_mocks(

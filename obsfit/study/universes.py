@@ -28,7 +28,7 @@ from obsfit.parameters import FloatArray, Parameter, draw_prior
 from obsfit.protocols import true_sky
 from obsfit.records import DipoleMeasurements, PowerSpectrum
 from obsfit.study.coverage import coverage_table
-from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, map_noise, run_mocks
+from obsfit.study.mocks import MockUniverse, StudyConfiguration, experiment_errors, made_once, map_noise, run_mocks
 
 logger = logging.getLogger(__name__)
 ANALYSES = ("joint", "independent")
@@ -223,7 +223,7 @@ def _one_sky(posterior: Posterior) -> OneSkyTerm:
 def _one_universe(configuration: UniverseConfiguration, base: Path, kind: str, index: int) -> dict[str, Any]:
     """Truth, observations and both analyses of one universe, in a form that JSON keeps exactly."""
     rng = child_generator(configuration.seed, kind, index)
-    posterior = _posterior(configuration, base)
+    posterior = made_once(_posterior, configuration, base)
     term = _one_sky(posterior)
     truth = draw_prior(posterior.parameters, 1, rng=rng)
     records = _observed(configuration, posterior, term, truth, rng)
