@@ -80,8 +80,8 @@ class Emulator:
             raise ValueError(f"parameters {self.names}: expected those of the data, {self.folded.names}")
         if self.surrogate.names != self.folded.learnt:
             raise ValueError(f"surrogate of {self.surrogate.names}: expected one of {self.folded.learnt}")
-        if self.surrogate.labels != self.folded.labels:
-            raise ValueError(f"surrogate of {self.surrogate.labels}: expected one of {self.folded.labels}")
+        if self.surrogate.labels != self.folded.value_labels():
+            raise ValueError(f"surrogate of {self.surrogate.labels}: expected one of {self.folded.value_labels()}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Emulator:
         """
         given = self.data if data is None else data
         columns = self.folded.columns(labels)
-        surrogate = self.surrogate if labels is None else self.surrogate.marginal(list(labels))
+        surrogate = self.surrogate if labels is None else self.surrogate.marginal(self.folded.value_labels(labels))
         values = self.folded.coordinates(given, theta)[:, columns]
         density = surrogate.log_density(self.folded.without_right_ascension(theta), values)
         return np.asarray(density + self.folded.log_jacobian(theta, given, labels=labels))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from obsfit.configuration import FORBID
 from obsfit.emulate.training import TrainingSet
@@ -47,6 +47,8 @@ _REACH, _N_NODES = 4.0, 6
 _SLOPE = 2.0
 # A response without a spread falls into one band: this is far less than any band.
 _SHARP_DEX = 1e-9
+# A phase opposite to the gradient, in turns from the cut: its normal score ends here, at 8.
+_CUT = 1e-15
 
 
 class SimulatedModel(Model, OffersSimulations, Protocol):
@@ -430,10 +432,15 @@ class FoldedData:
     def coordinates(self, data: FloatArray, theta: FloatArray) -> FloatArray:
         r"""Return the values whose density is learnt, shape (n_vec, n_data), of data (n_data,) or (n_vec, n_data).
 
-        .. math:: \ln \hat C_\ell - 2 \ln 10\, \log_{10} A, \qquad 10^{-\log_{10} A}\, D(-\alpha)\, d
+        .. math:: \ln \hat C_\ell - 2 \ln 10\, \log_{10} A, \qquad
+                  \ln |d| - \ln 10\, \log_{10} A, \qquad
+                  \Phi^{-1}\Big( \frac12 + \frac{\arg d - \alpha}{2\pi} \Big)
 
-        for powers and dipole components, with the amplitude A and the right ascension alpha of theta where the model
-        has them. Without noise their law would depend on neither.
+        for powers, and for size and phase of dipoles, with the amplitude A and the right ascension alpha of theta where
+        the model has them; :math:`\arg d - \alpha` lies between -pi and pi. Without noise their law would depend on
+        neither. A field that makes much power makes long dipoles in whatever direction: the logarithms of both vary
+        together, which components, of either sign, do not show in a correlation. The quantile of the normal law turns
+        the circle into a line, so that no density is lost at its cut.
         """
         data, log10_amplitude, angle = self._with_theta(data, theta)
         values = np.empty(data.shape)
@@ -441,7 +448,9 @@ class FoldedData:
         if not np.all(data[:, :n] > 0.0):
             raise ValueError("a power is not positive: expected powers without subtraction of the noise")
         values[:, :n] = np.log(data[:, :n]) - 2.0 * np.log(10.0) * log10_amplitude[:, None]
-        values[:, n:] = _turned(data[:, n:], -angle) / 10.0 ** log10_amplitude[:, None]
+        size, phase = _polar(data[:, n:])
+        values[:, n::2] = np.log(size) - np.log(10.0) * log10_amplitude[:, None]
+        values[:, n + 1 :: 2] = _line(phase - angle[:, None])
         return values
 
     def from_coordinates(self, values: FloatArray, theta: FloatArray) -> FloatArray:
@@ -450,7 +459,9 @@ class FoldedData:
         data = np.empty(values.shape)
         n = self.n_power
         data[:, :n] = np.exp(values[:, :n] + 2.0 * np.log(10.0) * log10_amplitude[:, None])
-        data[:, n:] = _turned(values[:, n:], angle) * 10.0 ** log10_amplitude[:, None]
+        size = np.exp(values[:, n::2] + np.log(10.0) * log10_amplitude[:, None])
+        phase = 2.0 * np.pi * (ndtr(values[:, n + 1 :: 2]) - 0.5) + angle[:, None]
+        data[:, n::2], data[:, n + 1 :: 2] = size * np.cos(phase), size * np.sin(phase)
         return data
 
     def log_jacobian(
@@ -458,9 +469,10 @@ class FoldedData:
     ) -> FloatArray:
         r"""Return ln |d values / d data|, shape (n_vec,): what turns a density of values into one of the data.
 
-        .. math:: -\sum_\ell \ln \hat C_\ell - n_d \ln 10 \, \log_{10} A, \qquad
+        .. math:: -\sum_\ell \ln \hat C_\ell
+                  + \sum_d \Big( \frac{v_d^2}{2} - \frac12 \ln 2\pi - 2 \ln |d| \Big)
 
-        with n_d dipole components; turning them changes no volume.
+        over powers and dipoles, with the values v of the phases.
 
         Parameters
         ----------
@@ -471,12 +483,20 @@ class FoldedData:
         labels : sequence of str, optional
             Some of the data alone. Both components of a dipole belong together.
         """
-        given, log10_amplitude, _ = self._with_theta(self.data if data is None else data, theta)
+        given, _, angle = self._with_theta(self.data if data is None else data, theta)
         each = np.empty(given.shape)
         n = self.n_power
         each[:, :n] = -np.log(given[:, :n])
-        each[:, n:] = -np.log(10.0) * log10_amplitude[:, None]
+        size, phase = _polar(given[:, n:])
+        each[:, n::2] = -2.0 * np.log(size)
+        each[:, n + 1 :: 2] = 0.5 * _line(phase - angle[:, None]) ** 2 - 0.5 * np.log(2.0 * np.pi)
         return np.asarray(each[:, self.columns(labels)].sum(axis=1))
+
+    def value_labels(self, labels: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return what the values of `coordinates` are, of some data or of all: sizes and phases of dipoles."""
+        names = [label.replace(" 0h", " size").replace(" 6h", " phase") for label in self.labels[self.n_power :]]
+        every = (*self.labels[: self.n_power], *names)
+        return tuple(every[column] for column in self.columns(labels))
 
     def columns(self, labels: Sequence[str] | None) -> IntArray:
         """Return the places of labels among the data; all where None.
@@ -565,7 +585,11 @@ def training_set(
         thetas.append(folded.without_right_ascension(theta))
         values.append(folded.coordinates(folded.observe(rigidity, alm, rng=rng), theta))
     return TrainingSet(
-        folded.learnt, np.concatenate(thetas), folded.labels, np.concatenate(values), np.repeat(wanted, per_field)
+        folded.learnt,
+        np.concatenate(thetas),
+        folded.value_labels(),
+        np.concatenate(values),
+        np.repeat(wanted, per_field),
     )
 
 
@@ -679,8 +703,16 @@ def _quarter_turn(vector: FloatArray) -> FloatArray:
     return np.stack([-vector[..., 1], vector[..., 0]], axis=-1)
 
 
-def _turned(components: FloatArray, angle: FloatArray) -> FloatArray:
-    """Pairs of components (n_vec, 2 n) turned in right ascension by angles (n_vec,)."""
-    pairs = components.reshape(len(components), -1, 2)
-    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
-    return (cos * pairs + sin * _quarter_turn(pairs)).reshape(components.shape)
+def _polar(components: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sizes and phases, both (n_vec, n), of pairs of components (n_vec, 2 n)."""
+    x, y = components[:, ::2], components[:, 1::2]
+    size = np.hypot(x, y)
+    if not np.all(size > 0.0):
+        raise ValueError("a dipole is zero: it has no phase")
+    return size, np.arctan2(y, x)
+
+
+def _line(angle: FloatArray) -> FloatArray:
+    """Normal scores of angles in rad: a uniform angle becomes a standard normal number, -pi and pi its ends."""
+    turn = np.remainder(angle / (2.0 * np.pi) + 0.5, 1.0)
+    return np.asarray(ndtri(np.clip(turn, _CUT, 1.0 - _CUT)))

@@ -130,7 +130,8 @@ class EmulatedPosterior:
         if not self.labels:
             raise ConfigurationError("leave_out names all data", expected="some that are fitted")
         self._columns = emulator.folded.columns(self.labels)
-        self._surrogate = emulator.surrogate.marginal(self.labels) if self.left_out else emulator.surrogate
+        kept = emulator.folded.value_labels(self.labels)
+        self._surrogate = emulator.surrogate.marginal(kept) if self.left_out else emulator.surrogate
         self._densities = [log_density(p.prior) for p in self.parameters]
         self._learnt = np.array([name in emulator.folded.learnt for name in self.names])
         self._low, self._high = _trained(emulator)

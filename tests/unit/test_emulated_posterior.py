@@ -41,7 +41,7 @@ def by_hand(folded, slope, level, sd, correlation):
     exponents = np.zeros((2, len(learnt)), dtype=np.int64)
     exponents[1, learnt.index("tilt")] = 1
     return Surrogate(
-        names=learnt, labels=folded.labels, features=dict.fromkeys(learnt, ("identity",)),
+        names=learnt, labels=folded.value_labels(), features=dict.fromkeys(learnt, ("identity",)),
         domain=np.array([[-6.0 if name == "tilt" else -8.0, 6.0 if name == "tilt" else 2.0] for name in learnt]).T,
         centre=np.zeros(len(learnt)), spread=np.ones(len(learnt)), exponents=exponents, mean=mean,
         log_scale=log_scale, knots=np.tile(scores, (1, n, 1)), scores=scores, slopes=np.ones((1, n, 5)),
@@ -190,16 +190,20 @@ def test_tails_of_single_data(mixed):
     middle = np.array([-2.0, -2.5, -3.0]) + 0.4 * np.linspace(-0.5, 0.5, 7)[:3]
     z = (np.log(mixed.data[:3]) - 2.0 * np.log(10.0) * -3.1 - middle) / 0.3
     np.testing.assert_allclose(check.table["probability_below"][:3], stats.norm.cdf(z), rtol=1e-9)
-    # A turn by 2 rad of two normal components with correlation 0.3.
-    c, s = np.cos(2.0), np.sin(2.0)
-    turn = np.array([[c, -s], [s, c]])
+    # Log size and normal score of the phase are normal with correlation 0.3; the dipole is turned by 2 rad. Chances by
+    # quadrature on a grid of both.
+    z = np.linspace(-6.0, 6.0, 1201)
+    share = np.outer(stats.norm.pdf(z), stats.norm.pdf(z)) * (z[1] - z[0]) ** 2
     for first, level in ((3, [0.8, 0.0]), (5, [0.7, 0.1])):
-        slope = np.linspace(-0.5, 0.5, 7)[first : first + 2]
-        mean = turn @ (np.array(level) + 0.4 * slope) * 10.0**-3.1
-        sd = np.sqrt(np.diag(turn @ (0.09 * np.array([[1.0, 0.3], [0.3, 1.0]])) @ turn.T)) * 10.0**-3.1
-        expected = stats.norm.cdf((mixed.data[first : first + 2] - mean) / sd)
+        middle = np.array(level) + 0.4 * np.linspace(-0.5, 0.5, 7)[first : first + 2]
+        size = np.exp(middle[0] + 0.3 * z)[:, None] * 10.0**-3.1
+        score = middle[1] + 0.3 * (0.3 * z[:, None] + np.sqrt(1.0 - 0.3**2) * z)
+        phase = 2.0 * np.pi * (stats.norm.cdf(score) - 0.5) + 2.0
+        parts = np.stack([size * np.cos(phase), size * np.sin(phase)])
+        expected = [np.sum(share * (part < own)) for part, own in zip(parts, mixed.data[first:], strict=False)]
         found = np.asarray(check.table["probability_below"][first : first + 2])
-        assert np.all(np.abs(found - expected) < 4.5 * np.sqrt(expected * (1 - expected) / 10_000) + 1e-4)
+        spread = np.sqrt(np.multiply(expected, np.subtract(1.0, expected)) / 10_000)
+        assert np.all(np.abs(found - expected) < 4.5 * spread + 5e-4)
     assert list(check.table["fitted"]) == [label.split()[0] != "icecube-2016-24TeV" for label in mixed.labels]
 
 

@@ -89,7 +89,23 @@ def test_coordinates_go_there_and_back(folded):
     _, _, log10_amplitude, angle = theta[0]
     assert values[0, 3] == pytest.approx(np.log(folded.data[3] / 10 ** (2 * log10_amplitude)))
     turned = complex(*folded.data[-2:]) * np.exp(-1j * angle) / 10**log10_amplitude
-    assert complex(*values[0, -2:]) == pytest.approx(turned)
+    assert np.exp(values[0, -2]) == pytest.approx(abs(turned))
+    assert stats.norm.cdf(values[0, -1]) == pytest.approx(0.5 + np.angle(turned) / (2 * np.pi))
+    assert folded.value_labels(folded.labels[-2:]) == ("tibet-2015-15TeV size", "tibet-2015-15TeV phase")
+
+
+def test_a_dipole_opposite_to_the_gradient_has_finite_coordinates(folded):
+    """The cut of the phase is no place where a density may be infinite; a dipole that is zero has no phase."""
+    data = folded.data.copy()
+    data[-2:] = [-1e-3, 0.0]
+    theta = np.array([[0.0, 1.0, -3.0, 0.0], [0.0, 1.0, -3.0, 1e-9], [0.0, 1.0, -3.0, -1e-9]])
+    values = folded.coordinates(data, theta)
+    assert np.all(np.abs(values[:, -1]) < 9.0)
+    assert np.sign(values[1:, -1]).tolist() == [1.0, -1.0]
+    assert np.all(np.isfinite(folded.log_jacobian(theta, data)))
+    data[-2:] = 0.0
+    with pytest.raises(ValueError, match="a dipole is zero: it has no phase"):
+        folded.coordinates(data, theta)
 
 
 def test_the_jacobian_is_that_of_differences(folded):
@@ -108,7 +124,9 @@ def test_the_jacobian_is_that_of_differences(folded):
         assert folded.log_jacobian(vector[None])[0] == pytest.approx(expected, abs=1e-6)
     labels = folded.labels[1:4] + folded.labels[-2:]
     part = folded.log_jacobian(theta, labels=labels)
-    expected = -np.log(folded.data[1:4]).sum() - 2 * np.log(10) * theta[:, 2]
+    dipole = complex(*folded.data[-2:]) * np.exp(-1j * theta[:, 3])
+    score = stats.norm.ppf(0.5 + np.angle(dipole) / (2 * np.pi))
+    expected = -np.log(folded.data[1:4]).sum() - np.log(2 * np.pi * np.abs(dipole) ** 2) - stats.norm.logpdf(score)
     np.testing.assert_allclose(part, expected)
 
 
