@@ -97,7 +97,7 @@ class Size:
     pair_fields: int
 
 
-QUICK = Size(10.0, 0.5, 2, 4, 64, 4, 16, 2, 6)
+QUICK = Size(10.0, 0.5, 1, 6, 64, 4, 16, 2, 5)
 FULL = Size(30.0, 1.0, 4, 12, 128, 8, 32, 10, 8)
 
 

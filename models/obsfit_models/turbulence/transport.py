@@ -163,8 +163,8 @@ def settled_tensor(running: RunningDiffusion, after: float) -> FloatArray:
     and an average of the derivative over all times between. It means a diffusion coefficient only where the running
     ones have settled. Along a mean field that takes about ten mean free paths or ten correlation lengths over c,
     whichever is longer. Across it, and without one, particles of small gyroradii first diffuse along the field lines
-    on which they are; K falls to its limit within some 50 correlation lengths over c at r_L = 0.1 L_c and 100 at 0.03
-    (turbulence as strong as the mean field), 30 and 100 mean free paths: see `docs/turbulence-transport.md`.
+    on which they are; K falls to its limit only after some 20 correlation lengths over c at r_L = 0.1 L_c and 40 at
+    0.03 and below, tens to hundreds of mean free paths: see `docs/turbulence-transport.md`.
     """
     late = np.flatnonzero(running.time >= after)
     if late.size < 2:
