@@ -23,6 +23,7 @@ extensions = [
     "mathml",
     "myst_parser",
     "sources",
+    "typography",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.linkcode",
@@ -48,6 +49,7 @@ html_title = f"obsfit {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 html_use_index = True

@@ -137,8 +137,11 @@ def coverage(study):
 
 def refused(study):
     """What was refused and why."""
-    rows = [[str(row["scan"]), str(row["value"]), str(row["method"]), str(row["why"])] for row in study.refusals]
-    return markdown(["scan", "value", "method", "why"], rows)
+    methods: dict[tuple[str, str, str], list[str]] = {}
+    for row in study.refusals:
+        methods.setdefault((str(row["scan"]), str(row["value"]), str(row["why"])), []).append(str(row["method"]))
+    rows = [[scan, value, ", ".join(names), why] for (scan, value, why), names in methods.items()]
+    return markdown(["scan", "value", "methods", "why"], rows)
 
 
 def powers(study, scan):
@@ -151,7 +154,7 @@ def powers(study, scan):
                 row = study.row(scan, value, method, number)
                 cells.append(
                     "-" if row is None
-                    else f"{row['mean'] / row['truth']:.2f} +- {row['scatter'] / row['truth']:.2f} "
+                    else f"{row['mean'] / row['truth']:.2f} ± {row['scatter'] / row['truth']:.2f} "
                          f"({row['predicted'] / row['truth']:.2f})"
                 )  # fmt: skip
             rows.append([value, method, *cells])

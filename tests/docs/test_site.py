@@ -30,7 +30,8 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.language, self.links, self.loaded, self.images, self.anchors = "", [], [], [], set()
-        self.headings, self.broken = 0, []
+        self.headings, self.broken, self.named, self.text = 0, [], [], ""
+        self.link = self.code = False
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -50,6 +51,18 @@ class Page(HTMLParser):
             self.loaded.append(found[LOADED[tag]])
         if "problematic" in (found.get("class") or ""):
             self.broken.append(found)
+        self.link = self.link or tag == "a"
+        self.code = self.code or tag in ("code", "pre", "math", "script", "title")
+
+    def handle_endtag(self, tag):
+        self.link = self.link and tag != "a"
+        self.code = self.code and tag not in ("code", "pre", "math", "script", "title")
+
+    def handle_data(self, data):
+        if self.link:
+            self.named.append(data)
+        if not self.code:
+            self.text += data
 
 
 @pytest.fixture(scope="module", name="site")
@@ -126,6 +139,16 @@ def test_links_of_the_formulas_lead_to_the_functions_themselves(pages):
     reached = {link.rpartition("#")[2].rpartition(".")[2] for link in links}
     assert len(wanted) > 50
     assert wanted <= reached
+
+
+def test_pages_are_set_as_prose(pages):
+    """Indices and powers stand below and above; a link to a page has its title, not the name of its file."""
+    own = {
+        name: page for name, page in pages.items() if not name.startswith(("api/", "source/", "genindex", "py-"))
+    }
+    assert [(name, text) for name, page in own.items() for text in page.named if text.endswith(".md")] == []
+    plain = re.compile(r"(?<![\w./-])(?!n_\w\w)[A-Za-zα-ω]_[A-Za-z0-9]|[\w)|]\^[-(\w]")
+    assert [(name, found) for name, page in own.items() for found in plain.findall(page.text)] == []
 
 
 def test_every_image_says_what_it_shows(pages):
