@@ -69,6 +69,14 @@ def test_the_back_tracking_of_the_readme_makes_a_sky(tmp_path):
     assert all(0 < value < power[1] for value in power[2:6])
 
 
+def test_the_skies_of_the_page_on_turbulence_are_as_printed(read_steps, run_steps, tmp_path):
+    """A whole sky and a patch of it, in one session."""
+    steps = read_steps((ROOT / "docs/turbulence.md").read_text(encoding="utf-8"))
+    run = [step for step in steps if step["kind"] == "python"]
+    assert any("displacement_patch" in step["text"] and step["told"] for step in run)
+    run_steps(run, tmp_path)
+
+
 @pytest.mark.parametrize("command", commands("obsfit"))
 def test_the_commands_of_the_readme_work(command):
     process = subprocess.run(

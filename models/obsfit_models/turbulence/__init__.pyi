@@ -24,6 +24,8 @@ from obsfit_models.turbulence.grids import nested_grids as nested_grids
 from obsfit_models.turbulence.orbits import back_track as back_track
 from obsfit_models.turbulence.orbits import cross_spheres as cross_spheres
 from obsfit_models.turbulence.orbits import track as track
+from obsfit_models.turbulence.patches import SkyPatch as SkyPatch
+from obsfit_models.turbulence.patches import displacement_patch as displacement_patch
 from obsfit_models.turbulence.plane_waves import ModeBand as ModeBand
 from obsfit_models.turbulence.plane_waves import composite_waves as composite_waves
 from obsfit_models.turbulence.plane_waves import isotropic_waves as isotropic_waves

@@ -80,6 +80,18 @@ def displacement_patch(
     ValueError
         If `stopped_by` and `longest_time` do not go together, or an argument is refused by `orbits.back_track`,
         `orbits.cross_spheres` or `directions.patch_directions`.
+
+    Examples
+    --------
+    Particles that arrive along a uniform field came straight along it; p points back to the observer:
+
+    >>> patch = displacement_patch(
+    ...     MagneticField(uniform=[1.0, 0.0, 0.0]), [2.0], gyroradius=1.0, longitude=[-0.1, 0.0, 0.1], latitude=[0.0]
+    ... )
+    >>> patch.maps.shape
+    (1, 6, 1, 3)
+    >>> (patch.maps[0, :, 0, 1].round(6) + 0.0).tolist()
+    [2.0, 0.0, 0.0, -1.0, 0.0, 0.0]
     """
     if stopped_by not in ("time", "radius") or (longest_time is None) != (stopped_by == "time"):
         raise ValueError(
