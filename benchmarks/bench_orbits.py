@@ -31,7 +31,7 @@ def field(shortest, longest, modes):
     return UNIFORM + isotropic_waves(spectrum, modes=modes, rms=1.0, rng=np.random.default_rng(4))
 
 
-PAPERS = field(0.01, 100.0, 100)
+PAPERS, DENSE = field(0.01, 100.0, 100), field(0.01, 100.0, 1000)
 
 
 def directions(n):
@@ -85,10 +85,16 @@ def arguments(which, gyroradius):
     return np.ascontiguousarray(waves.wavevector * gyroradius), np.ascontiguousarray(waves.amplitude), waves.phase
 
 
-def beside(name, n, usual, target, tolerance=1e-3):
+def runge_kutta(which, steps):
+    """`numpy_runge_kutta` of a field with so many steps in 1/Omega."""
+    known = arguments(which, 0.1)
+    return lambda arrival, time: numpy_runge_kutta(known, which.uniform, arrival, time, int(steps * time))
+
+
+def beside(name, n, usual, target, tolerance=1e-3, which=PAPERS):
     """Tracking to a tolerance beside another tracker: 20 gyro-times, errors of both below twice the tolerance."""
-    arrival, time = directions(n), 20.0
-    exact = back_track(PAPERS, arrival, [time], gyroradius=0.1, tolerance=1e-9).position[0]
+    arrival, time, modes = directions(n), 20.0, which.waves.phase.size
+    exact = back_track(which, arrival, [time], gyroradius=0.1, tolerance=1e-9).position[0]
 
     def good(ours, other):
         errors = [
@@ -97,8 +103,8 @@ def beside(name, n, usual, target, tolerance=1e-3):
         return max(errors) < 2 * tolerance
 
     return Case(
-        f"orbits: to {tolerance:g} at Omega T = 20, for each and Omega T",
-        lambda: back_track(PAPERS, arrival, [time], gyroradius=0.1, tolerance=tolerance).position[0],
+        f"orbits: {modes} modes to {tolerance:g} at Omega T = 20, each and Omega T",
+        lambda: back_track(which, arrival, [time], gyroradius=0.1, tolerance=tolerance).position[0],
         lambda: usual(arrival, time), name, target=target, count=int(n * time), repeats=3, agree=good,
     )  # fmt: skip
 
@@ -208,16 +214,14 @@ def compilation():
 
 
 CASES = [
-    beside(
-        "Runge-Kutta, numpy", 128, lambda n, time: numpy_runge_kutta(
-            arguments(PAPERS, 0.1), PAPERS.uniform, n, time, int(16 * time)
-        ), 0.9e-6,
-    ),
+    beside("Runge-Kutta, numpy", 128, runge_kutta(PAPERS, 16), 0.9e-6),
     beside(
         "Boris push, numba with np.cos", 128, lambda n, time: boris(
             *arguments(PAPERS, 0.1), PAPERS.uniform, n, time, int(70 * time)
         ), 0.9e-6,
     ),
+    beside("Runge-Kutta, numpy", 64, runge_kutta(PAPERS, 100), 3e-6, 1e-6),
+    beside("Runge-Kutta, numpy", 64, runge_kutta(DENSE, 16), 3.3e-6, which=DENSE),
     field_sums(36), field_sums(146), field_sums(500), papers_run(),
     ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False), ensemble(36, 0.08e-6, True),
     ensemble(146, 0.2e-6, True), low_rigidity(), compilation(),

@@ -2,6 +2,9 @@
 
 Each file defines ``CASES`` (`case.Case`). Both routes run in turn in this process, so that both see the same load;
 medians are printed with their ratio, and written to results/benchmarks.ecsv. Trust ratios, not seconds.
+
+Names choose among the files: ``python benchmarks/run.py orbits fit`` runs bench_orbits.py and bench_fit.py alone, and
+writes no table.
 """
 
 import importlib.util
@@ -82,12 +85,21 @@ def line(row):
 
 def main():
     """Print one line for each case and write them all; stop if two routes disagree."""
+    names = sys.argv[1:]
+    paths = [Path(__file__).parent / f"bench_{name}.py" for name in names] or sorted(
+        Path(__file__).parent.glob("bench_*.py")
+    )
+    for path in paths:
+        if not path.exists():
+            sys.exit(f"no benchmark {path.name}: expected names of benchmarks/bench_*.py, without bench_ and .py")
     print(f"{'what':64} {'ours':>9} {'usual':>9} {'ratio':>8} {'target':>8} {'MiB':>8} {'MiB':>8}  usual route")
     rows = []
-    for path in sorted(Path(__file__).parent.glob("bench_*.py")):
+    for path in paths:
         for case in load(path).CASES:
             rows.append(measure(case))
             print(line(rows[-1]), flush=True)
+    if names:
+        return
     units = {"ours": "s", "usual": "s", "target": "s", "ours_memory": "MiB", "usual_memory": "MiB"}
     table = Table(rows=rows, units={name: unit for name, unit in units.items() if unit != "MiB"})
     for name in ("ours_memory", "usual_memory"):
