@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 Record = PowerSpectrum | DipoleMeasurements
 
 FORMAT = "emulator"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDS = 5
 """Into how many parts fields are divided, each of which is predicted from the others."""
 
