@@ -24,6 +24,9 @@ Waves = tuple[Floats, Floats, Floats]
 Grids = tuple[Floats, Ints, Ints, Floats, Floats, Bools, Bools]
 
 LANES = 64
+# Lanes whose position and field stay in registers while all modes are added: two of 512 bits for each component. The
+# compiler holds all LANES otherwise, and what does not fit goes to the stack, across cache lines.
+HELD, HELD_SINGLY = 16, 32
 # No NaN is promised away: a particle that met a bad field must show it.
 FAST = {"contract", "arcp", "nsz", "reassoc"}
 HALF_TURN_SQUARED = np.pi**2
@@ -80,20 +83,21 @@ def add_waves_exactly(
     prefer_wide_vectors()
     x, y, z = position[0], position[1], position[2]
     bx, by, bz = field[0], field[1], field[2]
-    for m in range(first, last):
-        kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
-        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-        for i in range(LANES):
-            turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
-            v = 0.25 - abs(turns - np.rint(turns))
-            u = v * v
-            cosine = v * (
-                6.2831853071795857574 + u * (-41.341702240398286582 + u * (81.60524927557976415 + u * (
-                -76.70585968962867265 + u * (42.058689953950938581 + u * (-15.094506140734291304 + u * (
-                3.817365633469135203 - u * 0.69250670107207173421)))))))  # fmt: skip
-            bx[i] += ax * cosine
-            by[i] += ay * cosine
-            bz[i] += az * cosine
+    for part in range(0, LANES, HELD):
+        for m in range(first, last):
+            kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
+            ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
+            for i in range(part, part + HELD):
+                turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
+                v = 0.25 - abs(turns - np.rint(turns))
+                u = v * v
+                cosine = v * (
+                    6.2831853071795857574 + u * (-41.341702240398286582 + u * (81.60524927557976415 + u * (
+                    -76.70585968962867265 + u * (42.058689953950938581 + u * (-15.094506140734291304 + u * (
+                    3.817365633469135203 - u * 0.69250670107207173421)))))))  # fmt: skip
+                bx[i] += ax * cosine
+                by[i] += ay * cosine
+                bz[i] += az * cosine
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -104,20 +108,21 @@ def add_waves_quickly(
     prefer_wide_vectors()
     x, y, z = position[0], position[1], position[2]
     bx, by, bz = field[0], field[1], field[2]
-    for m in range(first, last):
-        kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
-        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-        for i in range(LANES):
-            turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
-            v = turns - np.rint(turns)
-            u = v * v
-            # The even polynomial of least error on half a turn to either side.
-            cosine = 0.9999999891722869 + u * (-19.73920453209656 + u * (64.93911898396458 + u * (
-                -85.45016555129578 + u * (60.167831737874735 + u * (-25.968313322768903
-                + u * 6.52961044058377)))))  # fmt: skip
-            bx[i] += ax * cosine
-            by[i] += ay * cosine
-            bz[i] += az * cosine
+    for part in range(0, LANES, HELD):
+        for m in range(first, last):
+            kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
+            ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
+            for i in range(part, part + HELD):
+                turns = kx * x[i] + ky * y[i] + kz * z[i] + shift
+                v = turns - np.rint(turns)
+                u = v * v
+                # The even polynomial of least error on half a turn to either side.
+                cosine = 0.9999999891722869 + u * (-19.73920453209656 + u * (64.93911898396458 + u * (
+                    -85.45016555129578 + u * (60.167831737874735 + u * (-25.968313322768903
+                    + u * 6.52961044058377)))))  # fmt: skip
+                bx[i] += ax * cosine
+                by[i] += ay * cosine
+                bz[i] += az * cosine
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -376,18 +381,19 @@ def add_anchored_waves(
     prefer_wide_vectors()
     x, y, z = away[0], away[1], away[2]
     bx, by, bz = field[0], field[1], field[2]
-    for m in range(first, last):
-        kx, ky, kz, row = wave[0, m], wave[1, m], wave[2, m], anchored[m]
-        ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
-        for i in range(LANES):
-            turns = kx * x[i] + ky * y[i] + kz * z[i] + row[i]
-            v = turns - np.rint(turns)
-            u = v * v
-            # As in `add_waves`, rounded to single precision.
-            cosine = EVEN_0 + u * (EVEN_1 + u * (EVEN_2 + u * (EVEN_3 + u * (EVEN_4 + u * (EVEN_5 + u * EVEN_6)))))
-            bx[i] += ax * cosine
-            by[i] += ay * cosine
-            bz[i] += az * cosine
+    for part in range(0, LANES, HELD_SINGLY):
+        for m in range(first, last):
+            kx, ky, kz, row = wave[0, m], wave[1, m], wave[2, m], anchored[m]
+            ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
+            for i in range(part, part + HELD_SINGLY):
+                turns = kx * x[i] + ky * y[i] + kz * z[i] + row[i]
+                v = turns - np.rint(turns)
+                u = v * v
+                # As in `add_waves`, rounded to single precision.
+                cosine = EVEN_0 + u * (EVEN_1 + u * (EVEN_2 + u * (EVEN_3 + u * (EVEN_4 + u * (EVEN_5 + u * EVEN_6)))))
+                bx[i] += ax * cosine
+                by[i] += ay * cosine
+                bz[i] += az * cosine
 
 
 @numba.njit(cache=True, error_model="numpy")
