@@ -390,7 +390,9 @@ def add_anchored_waves(
                 v = turns - np.rint(turns)
                 u = v * v
                 # As in `add_waves`, rounded to single precision.
-                cosine = EVEN_0 + u * (EVEN_1 + u * (EVEN_2 + u * (EVEN_3 + u * (EVEN_4 + u * (EVEN_5 + u * EVEN_6)))))
+                cosine = EVEN_0 + u * (
+                    EVEN_1 + u * (EVEN_2 + u * (EVEN_3 + u * (EVEN_4 + u * (EVEN_5 + u * EVEN_6))))
+                )
                 bx[i] += ax * cosine
                 by[i] += ay * cosine
                 bz[i] += az * cosine
