@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 _NUMBER = r"[-+]?\d[\d.,/]*(?:e[-+]?\d+)?"
 _UNIT = r"%|GeV|TeV|PeV|TV|PV|pc|kpc|µG|uG|deg|degrees|km/s|GB|MB|kB"
 MARKED = re.compile(
-    rf"""(?P<whole> (?<![\w.])(?:[^\W_]{{1,3}}\s[=<>≤≥]\s)? {_NUMBER}(?:\s±\s{_NUMBER})?(?:\s(?:{_UNIT})(?!\w))? )
+    rf"""(?P<whole> (?<![\w.])(?:[^\W_]{{1,3}}\s[=<>≤≥]\s)? {_NUMBER}(?:\s±\s{_NUMBER})?(?:\s\({_NUMBER}\))?(?:\s(?:{_UNIT})(?!\w))? )
        | (?<![A-Za-z_])(?!n_\w\w) (?P<letter>[A-Za-zΑ-Ωα-ω]\u0303?) _
          (?P<below>\{{[^{{}}]*\}} | (?:par|perp|max|min|sky|obs|[A-Za-z0-9Α-Ωα-ω∥⊥]{{1,2}})(?![A-Za-z0-9_]))
        | \^ (?P<above>\([^()\n]*\) | -?\d+(?:\.\d+)? | -?[A-Za-zΑ-Ωα-ω])""",
@@ -58,6 +58,13 @@ def marked(text: str) -> list[nodes.Node]:
 
 def mark_up(app: Sphinx, document: nodes.document, name: str) -> None:
     """Mark the text of one page, and name its links to pages by their titles."""
+    for cell in list(document.findall(nodes.entry)):
+        for code in cell.findall(nodes.literal):
+            # A long name of a program may break at a dot or before a capital, rather than widen the table.
+            pieces = re.split(r"(?<=[._:/])(?=\w)|(?<=[a-z])(?=[A-Z])", code.astext())
+            code.children = []
+            for piece in pieces:
+                code += [nodes.Text(piece), nodes.raw("", "<wbr>", format="html")]
     if name.startswith("api/"):
         return
     for link in list(document.findall(nodes.reference)):
@@ -66,13 +73,6 @@ def mark_up(app: Sphinx, document: nodes.document, name: str) -> None:
         if link.astext().endswith(".md") and page in app.env.titles:
             link.children = []
             link += nodes.inline("", app.env.titles[page].astext())
-    for cell in document.findall(nodes.entry):
-        for code in cell.findall(nodes.literal):
-            # A long name of a program may break at a dot or before a capital, rather than widen the table.
-            pieces = re.split(r"(?<=[._:/])(?=\w)|(?<=[a-z])(?=[A-Z])", code.astext())
-            code.children = []
-            for piece in pieces:
-                code += [nodes.Text(piece), nodes.raw("", "<wbr>", format="html")]
     for node in list(document.findall(nodes.Text)):
         above, inside = node.parent, node.parent
         while above is not None and not isinstance(above, PLAIN):
