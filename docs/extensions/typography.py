@@ -15,7 +15,8 @@ from sphinx.application import Sphinx
 _NUMBER = r"[-+]?\d[\d.,/]*(?:e[-+]?\d+)?"
 _UNIT = r"%|GeV|TeV|PeV|TV|PV|pc|kpc|µG|uG|deg|degrees|km/s|GB|MB|kB"
 MARKED = re.compile(
-    rf"""(?P<whole> (?<![\w.])(?:[^\W_]{{1,3}}\s[=<>≤≥]\s)? {_NUMBER}(?:\s±\s{_NUMBER})?(?:\s\({_NUMBER}\))?(?:\s(?:{_UNIT})(?!\w))? )
+    rf"""(?P<whole> (?<![\w.])(?:[^\W_]{{1,3}}\s[=<>≤≥]\s)?
+         {_NUMBER}(?:\s±\s{_NUMBER})?(?:\s\({_NUMBER}\))?(?:\s(?:{_UNIT})(?!\w))? )
        | (?<![A-Za-z_])(?!n_\w\w) (?P<letter>[A-Za-zΑ-Ωα-ω]\u0303?) _
          (?P<below>\{{[^{{}}]*\}} | (?:par|perp|max|min|sky|obs|[A-Za-z0-9Α-Ωα-ω∥⊥]{{1,2}})(?![A-Za-z0-9_]))
        | \^ (?P<above>\([^()\n]*\) | -?\d+(?:\.\d+)? | -?[A-Za-zΑ-Ωα-ω])""",
