@@ -30,7 +30,8 @@ def reproduce(
     analyses = runner.discover(runner.find_analyses())
     if list_:
         for analysis in runner.choose(analyses, only or ()):
-            typer.echo(f"{analysis.key:24} {analysis.paper}, {analysis.figure}: {analysis.title}")
+            place = f"{analysis.paper}, {analysis.figure}" if analysis.figure else analysis.paper
+            typer.echo(f"{analysis.key:24} {place}: {analysis.title}")
         return
     if results.exists() and not results.is_dir():
         raise ConfigurationError("is not a folder", path=results, expected="a folder for the page, or a new name")
