@@ -36,9 +36,11 @@ def fit(
       high = 0.9
 
     In place of data and model, a trained emulator of both: emulator = "turbulence", or a file of `obsfit emulate`.
-    leave_out = ["icecube-2025-24TeV"] leaves out some of its data.
+    leave_out = ["icecube-2025-24TeV"] leaves out some of its data, or of several data sets of one sky, and predicts
+    them from the others.
 
-    The output folder gets fit.h5, summary.ecsv, predictive.ecsv and the plots corner, predictive and, of emcee, trace.
+    The output folder gets fit.h5, summary.ecsv, predictive.ecsv, of what was left out left_out.ecsv, and the plots
+    corner, predictive and, of emcee, trace.
     The summary is printed, with the information gained on each parameter in bits. An interrupted or killed fit with
     emcee continues with --resume to the same result; one by another method is run again.
     """
@@ -49,7 +51,7 @@ def fit(
     from obsfit.configuration import load_configuration
     from obsfit.infer.configured import FitConfiguration, run_configured
     from obsfit.infer.weighted_samples import WeightedSamples
-    from obsfit.plot.products import write_fit
+    from obsfit.plot.products import write_fit, write_left_out
 
     settings = load_configuration(configuration, FitConfiguration)
     posterior, result = run_configured(
@@ -57,8 +59,12 @@ def fit(
     )
     folder = configuration.parent / settings.output
     table = write_fit(posterior, result, folder, rng=np.random.default_rng([settings.seed, 1]))
+    left_out = write_left_out(posterior, result, folder, rng=np.random.default_rng([settings.seed, 2]))
     if as_json:
         about = {"schema": 1, "folder": str(folder), "method": settings.method, "run": dict(table.meta)}
+        if left_out is not None:
+            numbers = {name: left_out.meta[name] for name in ("p_value", "log_density", "draws")}
+            about["left_out"] = {**numbers, "data": json_rows(left_out)}
         typer.echo(json.dumps({**about, "parameters": json_rows(table)}))
     else:
         typer.echo("\n".join(table.pformat(max_width=-1)))
@@ -69,3 +75,6 @@ def fit(
             )
         if table.meta["unclaimed"]:
             typer.echo(f"\n{table.meta['unclaimed']}")
+        if left_out is not None:
+            typer.echo(f"\nLeft out and predicted from the others: p-value {left_out.meta['p_value']:.3g}")
+            typer.echo("\n".join(left_out.pformat(max_width=-1)))

@@ -23,6 +23,7 @@ from obsfit.infer.evidence import NestedSettings, nested_evidence
 from obsfit.infer.importance import ImportanceSettings, run_importance
 from obsfit.infer.likelihood import Likelihood
 from obsfit.infer.one_sky_term import Nuisances, OneSkyTerm
+from obsfit.infer.partial import PartialPosterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.infer.result import FitResult
@@ -125,7 +126,8 @@ class FitConfiguration:
     emulator : str
         In place of data and model: a shipped emulator, or a file of ``obsfit emulate`` relative to this one.
     leave_out : tuple of str
-        Data of the emulator that are not fitted: labels, or measurements such as "icecube-2025-24TeV".
+        Data that are not fitted but predicted from the others: measurements such as "icecube-2025-24TeV", of an
+        emulator labels too. Data that are no emulator's are several of one sky.
     method : str
         "emcee", or "importance": much quicker where the posterior has one maximum, and gives the evidence; or
         "nested": slower, for several maxima or an evidence by other means.
@@ -175,10 +177,8 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     DataFormatError, PluginError
         If a file or a model cannot be used.
     """
-    if configuration.model is None or configuration.emulator or configuration.leave_out:
-        raise ConfigurationError(
-            "the fit has no data and model", expected="[data] and [model], without emulator and leave_out"
-        )
+    if configuration.model is None or configuration.emulator:
+        raise ConfigurationError("the fit has no data and model", expected="[data] and [model], without emulator")
     priors = {k: p.frozen(k) for k, p in configuration.priors.items()}
     models = [load_model(name, **configuration.model.settings.get(name, {})) for name in configuration.model.names]
     unused = sorted(set(configuration.model.settings) - set(configuration.model.names))
@@ -190,10 +190,11 @@ def configured_posterior(configuration: FitConfiguration, *, base: Path) -> Post
     entries = configuration.data if isinstance(configuration.data, tuple) else (configuration.data,)
     records = [record for data in entries for record in configured_records(data, base=base)]
     model = models[0] if len(models) == 1 else add_models(*models)
-    return Posterior(
+    posterior = Posterior(
         model, _likelihood(configuration, records, priors),
         priors={name: prior for name, prior in priors.items() if prior is not None and name not in SHARED},
     )  # fmt: skip
+    return PartialPosterior(posterior, configuration.leave_out) if configuration.leave_out else posterior
 
 
 def configured_target(configuration: FitConfiguration, *, base: Path) -> Posterior | EmulatedPosterior:

@@ -27,6 +27,10 @@ from obsfit.errors import ConfigurationError
 from obsfit.execute import child_generator
 from obsfit.infer.emulated import EmulatedPosterior
 from obsfit.infer.importance import ImportanceSettings, run_importance
+from obsfit.infer.left_out_sky import predicted_of_sky
+from obsfit.infer.partial import PartialPosterior, one_sky_term
+from obsfit.infer.posterior import Posterior
+from obsfit.infer.weighted_samples import WeightedSamples
 from obsfit.parameters import FloatArray
 
 __all__ = ["Prediction", "leave_one_out", "predict_left_out"]
@@ -51,16 +55,19 @@ class Prediction:
         The data.
     pit : ndarray, shape (n,)
         Probability of a smaller number for each: uniform in 0..1 for a true model.
+    effective_size : float
+        Number of draws of data that it is made of; no p-value is below one over it.
     """
 
     p_value: float
     log_density: float
     labels: tuple[str, ...]
     pit: FloatArray
+    effective_size: float
 
 
 def predict_left_out(
-    posterior: EmulatedPosterior,
+    posterior: EmulatedPosterior | PartialPosterior,
     samples: FloatArray,
     weight: FloatArray | None = None,
     *,
@@ -71,7 +78,7 @@ def predict_left_out(
 
     Parameters
     ----------
-    posterior : EmulatedPosterior
+    posterior : EmulatedPosterior or PartialPosterior
         A posterior with ``leave_out``.
     samples : ndarray, shape (n, n_par)
         Its samples.
@@ -80,13 +87,17 @@ def predict_left_out(
     rng : numpy.random.Generator
         Source of predicted data.
     size : int
-        How many data sets are drawn; no p-value is below one over this number.
+        How many data sets are drawn; of one sky they are weighted, and fewer count.
 
     Raises
     ------
     ConfigurationError
         If the posterior leaves nothing out.
+    ConvergenceError
+        If too few draws of the data of one sky count.
     """
+    if isinstance(posterior, PartialPosterior):
+        return _of_one_sky(posterior, samples, weight, rng=rng, size=size)
     if not posterior.left_out:
         raise ConfigurationError("the posterior leaves out no data", expected="leave_out with some of the labels")
     kept = np.ones(len(samples), dtype=bool) if weight is None else weight > 0.0
@@ -95,8 +106,9 @@ def predict_left_out(
     emulator = posterior.emulator
     folded, surrogate = emulator.folded, emulator.surrogate
     values, learnt = folded.coordinates(posterior.data, theta), folded.without_right_ascension(theta)
-    x, y = (_places(surrogate, labels) for labels in (posterior.left_out, posterior.labels))
-    rest = surrogate.marginal(posterior.labels)
+    unknown, known = (folded.value_labels(labels) for labels in (posterior.left_out, posterior.labels))
+    x, y = _places(surrogate, unknown), _places(surrogate, known)
+    rest = surrogate.marginal(known)
     log_rest = np.stack([rest.replicate(r).log_density(learnt, values[:, y]) for r in range(surrogate.replicates)])
     member = np.exp(log_rest - logsumexp(log_rest, axis=0)) * share
     drawn = np.empty((size, len(x)))
@@ -116,12 +128,30 @@ def predict_left_out(
     seen = posterior.data[x]
     # Components of a dipole are turned by parameters: only as drawn are they the same number at each vector.
     pit[~powers] = np.mean(drawn < seen, axis=0)[~powers]
-    density = surrogate.conditional_log_density(learnt, values, labels=posterior.left_out, given=posterior.labels)
+    density = surrogate.conditional_log_density(learnt, values, labels=unknown, given=known)
     density = density + folded.log_jacobian(theta, posterior.data, labels=posterior.left_out)
+    each = np.full(size, 1.0 / size)
     return Prediction(
-        _p_value(_logarithms(drawn, powers), _logarithms(seen, powers)), float(logsumexp(density, b=share)),
-        posterior.left_out, pit,
+        _p_value(_logarithms(drawn, powers), _logarithms(seen, powers), each), float(logsumexp(density, b=share)),
+        posterior.left_out, pit, float(size),
     )  # fmt: skip
+
+
+def _of_one_sky(
+    posterior: PartialPosterior,
+    samples: FloatArray,
+    weight: FloatArray | None,
+    *,
+    rng: np.random.Generator,
+    size: int,
+) -> Prediction:
+    each = np.ones(len(samples)) if weight is None else weight
+    found = predicted_of_sky(posterior, np.asarray(samples), each, rng=rng, size=size)
+    x, n_power = np.array(posterior.places), sum(len(record) for record in posterior.term.spectra)
+    seen, powers = posterior.term.data[x], x < n_power
+    p_value = _p_value(_logarithms(found.drawn, powers), _logarithms(seen, powers), found.weight)
+    pit = found.weight @ (found.drawn < seen)
+    return Prediction(p_value, found.log_density, posterior.left_out, pit, found.effective_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,17 +197,19 @@ def _logarithms(data: FloatArray, powers: NDArray[np.bool_]) -> FloatArray:
     return found
 
 
-def _p_value(drawn: FloatArray, seen: FloatArray) -> float:
-    """Share of draws, the datum among them, that are at least as far from their mean as the datum is."""
-    middle = drawn.mean(axis=0)
-    covariance = np.atleast_2d(np.cov(drawn.T))
-    offset = np.concatenate([seen[None], drawn]) - middle
+def _p_value(drawn: FloatArray, seen: FloatArray, weight: FloatArray) -> float:
+    """Share of weighted draws, the datum as one among them, that are at least as far from their mean as the datum."""
+    offset = drawn - weight @ drawn
+    covariance = (weight[:, None] * offset).T @ offset
+    own = seen - weight @ drawn
     distance = np.sum(offset * np.linalg.solve(covariance, offset.T).T, axis=1)
-    return float(np.mean(distance >= distance[0]))
+    number = 1.0 / np.sum(weight**2)
+    further = float(weight @ (distance >= own @ np.linalg.solve(covariance, own)))
+    return (1.0 + number * further) / (1.0 + number)
 
 
 def leave_one_out(
-    emulator: Emulator,
+    fitted: Emulator | Posterior,
     data: FloatArray | None = None,
     *,
     seed: int,
@@ -185,31 +217,35 @@ def leave_one_out(
     measurements: Sequence[str] | Sequence[Sequence[str]] | None = None,
     effective_size: float = ImportanceSettings.effective_size,
     max_evaluations: int = ImportanceSettings.max_evaluations,
+    size: int = 4000,
 ) -> Table:
     """Return how well each measurement is predicted by a fit of all others.
 
     Parameters
     ----------
-    emulator : Emulator
-        Density of the data given the parameters.
+    fitted : Emulator or Posterior
+        Density of the data given the parameters: an emulator, or a posterior of several records of one sky.
     data : ndarray, shape (n_data,), optional
-        As `EmulatedPosterior`.
+        Of an emulator, as `EmulatedPosterior`.
     seed : int
         Seed of all fits; each has random numbers of its own.
     priors : mapping, optional
-        As `EmulatedPosterior`.
+        Of an emulator, as `EmulatedPosterior`; a posterior has its own.
     measurements : sequence of str, or of sequences of str, optional
         What is left out, one after another: measurements, or several together, such as all of one energy. Default:
         each measurement alone.
     effective_size, max_evaluations
         As `run_importance`.
+    size : int
+        As `predict_left_out`.
 
     Returns
     -------
     astropy.table.Table
         One row for each: left_out, energy_tev (mean of its data), numbers, p_value and log_density of `Prediction`,
-        smallest_tail (of its data one by one, two-sided and times their number, at most one) and samples (effective
-        number). With k rows, a p-value below 0.05 / k is needed before one of them means something.
+        smallest_tail (of its data one by one, two-sided and times their number, at most one), samples (effective
+        number of the fit) and draws (that of predicted data). With k rows, a p-value below 0.05 / k is needed before
+        one of them means something.
 
     Raises
     ------
@@ -218,11 +254,22 @@ def leave_one_out(
     ConvergenceError
         As `run_importance`.
     """
+    if isinstance(fitted, Posterior) and (data is not None or priors is not None):
+        raise ConfigurationError(
+            "a posterior has data and priors of its own",
+            expected="leave_one_out(posterior) without data and priors",
+        )
+    labels = one_sky_term(fitted).labels if isinstance(fitted, Posterior) else fitted.labels
     if measurements is None:
-        measurements = tuple(dict.fromkeys(label.rpartition(" ")[0] for label in emulator.labels))
+        measurements = tuple(dict.fromkeys(label.rpartition(" ")[0] for label in labels))
     groups = [(group,) if isinstance(group, str) else tuple(group) for group in measurements]
     # All names are looked at before the first fit.
-    posteriors = [EmulatedPosterior(emulator, data, priors=priors, leave_out=group) for group in groups]
+    posteriors = [
+        PartialPosterior(fitted, group)
+        if isinstance(fitted, Posterior)
+        else EmulatedPosterior(fitted, data, priors=priors, leave_out=group)
+        for group in groups
+    ]
     rows = []
     for group, posterior in zip(groups, posteriors, strict=True):
         found = run_importance(
@@ -230,12 +277,26 @@ def leave_one_out(
             max_evaluations=max_evaluations,
         )  # fmt: skip
         drawing = child_generator(seed, "predicted", *group)
-        predicted = predict_left_out(posterior, found.theta, found.weight, rng=drawing)
-        tails = 2.0 * np.minimum(predicted.pit, 1.0 - predicted.pit)
-        own = [emulator.labels.index(label) for label in posterior.left_out]
-        rows.append(
-            (", ".join(group), float(emulator.folded.energy_tev[own].mean()), len(own), predicted.p_value,
-             predicted.log_density, min(1.0, float(tails.min()) * len(own)), found.effective_size)
-        )  # fmt: skip
-    names = ("left_out", "energy_tev", "numbers", "p_value", "log_density", "smallest_tail", "samples")
+        rows.append((", ".join(group), *_row(posterior, found, size, drawing), found.effective_size))
+    names = ("left_out", "energy_tev", "numbers", "p_value", "log_density", "smallest_tail", "draws", "samples")
     return Table(rows=rows, names=names)
+
+
+def _row(
+    posterior: EmulatedPosterior | PartialPosterior, found: WeightedSamples, size: int, rng: np.random.Generator
+) -> tuple[float, int, float, float, float, float]:
+    """What a table says of one prediction, between its name and the samples of the fit."""
+    predicted = predict_left_out(posterior, found.theta, found.weight, rng=rng, size=size)
+    tails = 2.0 * np.minimum(predicted.pit, 1.0 - predicted.pit)
+    return (
+        float(left_out_energy(posterior).mean()), len(tails), predicted.p_value, predicted.log_density,
+        min(1.0, float(tails.min()) * len(tails)), predicted.effective_size,
+    )  # fmt: skip
+
+
+def left_out_energy(posterior: EmulatedPosterior | PartialPosterior) -> FloatArray:
+    """Return the median energy of each datum that a posterior leaves out, in TeV, shape (n,)."""
+    if isinstance(posterior, PartialPosterior):
+        return posterior.energy_tev
+    labels = posterior.emulator.labels
+    return posterior.emulator.folded.energy_tev[[labels.index(label) for label in posterior.left_out]]

@@ -473,6 +473,16 @@ class OneSkyTerm:
             mean[:, n_power:], covariance[:, n_power:, n_power:] = self._linear(seen)
         return mean, covariance
 
+    def power_moments(
+        self, sky: TrueSky, nuisance: FloatArray, components: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean (n_vec, n_power) and covariance of the powers given dipole components (n_vec, 2 n_dipole)."""
+        seen = self._seen(sky, nuisance)
+        blocks, _ = self._given_dipoles(seen, self._modes(seen), components)
+        mean, covariance = moments(blocks, self._power.size)
+        covariance[:, range(self._power.size), range(self._power.size)] += (self._reading * mean) ** 2
+        return mean, covariance
+
     def draw(self, sky: TrueSky, nuisance: FloatArray, *, rng: np.random.Generator) -> FloatArray:
         """One random data set of one random sky for each parameter vector, shape (n_vec, n_data)."""
         seen = self._seen(sky, nuisance)

@@ -13,6 +13,8 @@ from obsfit import __version__
 from obsfit.errors import ConfigurationError
 from obsfit.infer.emcee_runner import SamplerSettings, run_emcee
 from obsfit.infer.emulated import EmulatedPosterior
+from obsfit.infer.left_out import left_out_energy, predict_left_out
+from obsfit.infer.partial import PartialPosterior
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.result import FitResult
 from obsfit.infer.weighted_samples import WeightedSamples
@@ -23,6 +25,9 @@ from obsfit.provenance import source_checksum
 
 FORMAT = "obsfit-figure-table"
 FORMAT_VERSION = 1
+
+# Samples of a chain from which data that were left out are predicted.
+LEFT_OUT_SAMPLES = 4000
 
 
 def write_table(
@@ -108,6 +113,53 @@ def write_fit(
                 (folder / f"trace.{suffix}").unlink(missing_ok=True)
         save(fits.predictive(posterior, fit, rng=rng), folder / "predictive")
     return summary
+
+
+def write_left_out(
+    posterior: Posterior | EmulatedPosterior,
+    fit: FitResult | WeightedSamples,
+    folder: str | Path,
+    *,
+    rng: np.random.Generator,
+) -> Table | None:
+    """Write how well a fit predicts the data that it leaves out, and return it; None where it leaves none out.
+
+    Parameters
+    ----------
+    posterior : Posterior or EmulatedPosterior
+        The posterior that was fitted.
+    fit : FitResult or WeightedSamples
+        Its samples.
+    folder : str or Path
+        Gets left_out.ecsv; where nothing is left out, that of an older fit there is removed.
+    rng : numpy.random.Generator
+        Source of the predicted data.
+
+    Returns
+    -------
+    Table or None
+        One row for each datum: label, energy_tev, data and probability_below, that of a smaller number. ``meta`` has
+        p_value, log_density and draws of `obsfit.infer.left_out.Prediction`, of all of them together.
+    """
+    path = Path(folder) / "left_out.ecsv"
+    if not isinstance(posterior, PartialPosterior | EmulatedPosterior) or not posterior.left_out:
+        path.unlink(missing_ok=True)
+        return None
+    samples, weight = fits.weighted(fit, LEFT_OUT_SAMPLES)
+    found = predict_left_out(posterior, samples, weight, rng=rng)
+    term = posterior.term if isinstance(posterior, PartialPosterior) else posterior.likelihood.terms[0]
+    table = Table(
+        {
+            "label": list(found.labels), "energy_tev": left_out_energy(posterior),
+            "data": term.data[[term.labels.index(label) for label in found.labels]], "probability_below": found.pit,
+        }
+    )  # fmt: skip
+    choices = {"p_value": found.p_value, "log_density": found.log_density, "draws": found.effective_size}
+    sources = [DataSource.of(origin) for origin in term.provenances]
+    text = "Data that were not fitted, and the probability of smaller ones given those that were"
+    write_table(table, path, description=text, data=sources, settings=choices)
+    table.meta.update(choices)
+    return table
 
 
 def stored_fit(

@@ -266,8 +266,11 @@ def test_the_command_fits_an_emulator(mixed, tmp_path, capsys):
     assert stored.provenance["left_out"] == ["tibet-2015-15TeV 0h", "tibet-2015-15TeV 6h"]
     predicted = Table.read(tmp_path / "fit" / "predictive.ecsv")
     assert list(predicted["label"]) == list(mixed.labels)
-    names = ["corner.png", "corner.svg", "fit.h5", "predictive.ecsv", "predictive.png", "predictive.svg",
-             "summary.ecsv"]  # fmt: skip
+    left_out = Table.read(tmp_path / "fit" / "left_out.ecsv")
+    assert list(left_out["label"]) == ["tibet-2015-15TeV 0h", "tibet-2015-15TeV 6h"]
+    assert f"p-value {left_out.meta['settings']['p_value']:.3g}" in out
+    names = ["corner.png", "corner.svg", "fit.h5", "left_out.ecsv", "predictive.ecsv", "predictive.png",
+             "predictive.svg", "summary.ecsv"]  # fmt: skip
     assert sorted(file.name for file in (tmp_path / "fit").iterdir()) == names
     assert Table.read(tmp_path / "fit" / "summary.ecsv").meta["data"][0]["sha256"] == CAP.provenance.sha256
 
