@@ -24,20 +24,20 @@ from obsfit.provenance import stamp
 
 logger = logging.getLogger(__name__)
 
-NU = 10.0
+NU = 8.0
 # Quantiles of the prior are kept this far from 0 and 1, where its quantile function may return infinity.
 EDGE = 1e-15
 SHORTENING = np.array([1.0, 0.5, 0.2, 0.05, 0.01])
 PRIOR_DRAWS = 100
 LAPLACE_DRAWS = 200
-COMPONENTS = 2
-# Proposals are fitted to the posterior to this power, a little too wide: in many dimensions width costs a lot. What
-# they miss is left to a share of draws from a law with the covariance of all draws, stretched: it bounds the weights.
-HEAT = 0.9
-DEFENCE, STRETCH = 0.1, 2.0
-# A proposal is fitted anew if what is missing would cost more than all of it by one of which so many draws are
-# effective; less and less is hoped of later ones.
-HOPED = 0.45
+# Draws of so many proposals, this number for each parameter within these limits, serve to fit the next ones alone.
+LEARNING, LEARNING_DRAWS, LEARNING_LIMITS = 2, 25, (100, 300)
+COMPONENTS = 3
+# Proposals are fitted to the posterior to this power: too wide a proposal costs little, too narrow a one misses tails.
+HEAT = 0.6
+# A proposal is given up only if fewer of its draws are effective, and less and less is asked of later ones: to give up
+# whenever a large weight appears would select proposals that have not yet met the tails.
+EFFICIENCY = 0.1
 PATIENCE = 0.7
 
 
@@ -81,12 +81,12 @@ def run_importance(
 
     Parameters are mapped to :math:`z = \Phi^{-1}(F(\theta))` with the distribution functions F of their priors, so
     that the prior is a standard normal law and has no edges. Quasi-Newton steps from the best of some draws of the
-    prior lead to the maximum, whose curvature gives the first proposal, a multivariate t of ten degrees of freedom.
+    prior lead to the maximum, whose curvature gives the first proposal, a multivariate t of eight degrees of freedom.
     The range of a circular parameter is counted from opposite to that best draw, so that it has no end near.
     Each later proposal is a mixture of such laws fitted to the weighted draws of all before (population Monte Carlo
-    with Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened; a tenth of its draws
-    come from a wide law, which bounds the weights in the tails. Only the draws of the last proposal, which was fitted
-    without them, are returned, weighted by posterior over proposal, when
+    with Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened. The first two serve
+    for the next fit alone; the third is kept, if it is not hopeless. Only the draws of the last proposal, which was
+    fitted without them, are returned, weighted by posterior over proposal, when
 
     .. math:: \mathrm{ESS} = \Big(\sum_i w_i\Big)^2 \Big/ \sum_i w_i^2
 
@@ -94,7 +94,7 @@ def run_importance(
     missed.
 
     Nearly normal posteriors of up to six parameters take about 1000 vectors for 400 effective samples, the joint
-    posteriors of `OneSkyTerm` with 13 parameters about 1100 to 1900 for 200; emcee takes more than 150 000.
+    posteriors of `OneSkyTerm` with 13 parameters about 2000 to 3000 for 200; emcee takes more than 150 000.
 
     Parameters
     ----------
@@ -174,21 +174,20 @@ def _sampled(
     show(target.evaluations, 0.0)
     centre, covariance = _laplace(target, rounds.z[np.argmax(rounds.value)])
     rounds.draw(_Mixture(np.ones(1), centre[None], covariance[None], NU), LAPLACE_DRAWS)
-    components, hoped = 1, HOPED
+    components, wanted_efficiency = 1, EFFICIENCY
+    for _ in range(LEARNING):
+        number = int(np.clip(LEARNING_DRAWS * n_par, *LEARNING_LIMITS))
+        _refuse_more(target.evaluations, number, max_evaluations, 0.0, effective_size)
+        rounds.draw(rounds.fitted(components), number)
+        show(target.evaluations, rounds.effective_size())
+        components = COMPONENTS
     while True:
         proposal = rounds.fitted(components)
-        components = COMPONENTS
         own, reached = 0, 0.0
         expected = np.clip(rounds.effective_size() / len(rounds.z), 0.2, 0.8)
-        while own == 0 or (effective_size - reached) * hoped <= effective_size * reached / own:
+        while own == 0 or reached / own >= wanted_efficiency:
             number = int(np.clip(1.1 * (effective_size - reached) / expected, 150, 300 if own == 0 else 1000))
-            if target.evaluations + number > max_evaluations:
-                raise ConvergenceError(
-                    f"effective sample size {reached:.0f} after {target.evaluations} evaluations",
-                    expected=f"{effective_size:.0f} within {max_evaluations}",
-                    remedy="Raise max_evaluations, or use run_emcee: the posterior may be far from normal, or have "
-                    "several maxima.",
-                )
+            _refuse_more(target.evaluations, number, max_evaluations, reached, effective_size)
             rounds.draw(proposal, number)
             own += number
             log_weight = rounds.value[-own:] - proposal.log_density(rounds.z[-own:])
@@ -212,7 +211,18 @@ def _sampled(
                     target.evaluations,
                     provenance,
                 )
-        hoped *= PATIENCE
+        wanted_efficiency *= PATIENCE
+
+
+def _refuse_more(evaluations: int, number: int, allowed: int, reached: float, wanted: float) -> None:
+    """Refuse a round of so many draws that would take more evaluations than are allowed."""
+    if evaluations + number > allowed:
+        raise ConvergenceError(
+            f"effective sample size {reached:.0f} after {evaluations} evaluations",
+            expected=f"{wanted:.0f} within {allowed}",
+            remedy="Raise max_evaluations, or use run_emcee: the posterior may be far from normal, or have several "
+            "maxima.",
+        )
 
 
 class _NormalPrior:
@@ -349,8 +359,7 @@ class _Rounds:
     def fitted(self, components: int) -> _Mixture:
         """A mixture fitted to all draws."""
         log_weight = HEAT * self.value - self._log_mixture()
-        weight = _tempered(log_weight, 5.0 * self.z.shape[1] + 10.0)
-        return _defended(_fitted(self.z, weight, components, rng=self._rng), self.z, weight)
+        return _fitted(self.z, _tempered(log_weight, 5.0 * self.z.shape[1] + 10.0), components, rng=self._rng)
 
 
 def _tempered(log_weight: FloatArray, least: float) -> FloatArray:
@@ -408,18 +417,6 @@ def _fitted(
         scale = trust * scale + (1.0 - trust) * whole
         mixture = _Mixture(share / share.sum(), centre, scale, NU)
     return mixture
-
-
-def _defended(mixture: _Mixture, z: FloatArray, weight: FloatArray) -> _Mixture:
-    """The mixture with a share for one wide law about the mean of all weighted samples."""
-    mean = weight @ z
-    whole = (weight[:, None] * (z - mean)).T @ (z - mean) + 1e-10 * np.eye(z.shape[1])
-    return _Mixture(
-        np.append((1.0 - DEFENCE) * mixture.share, DEFENCE),
-        np.concatenate([mixture.centre, mean[None]]),
-        np.concatenate([mixture.scale, STRETCH * whole[None]]),
-        mixture.nu,
-    )
 
 
 def _laplace(target: _NormalPrior, start: FloatArray) -> tuple[FloatArray, FloatArray]:

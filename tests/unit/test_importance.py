@@ -68,34 +68,58 @@ def test_a_gaussian_has_its_evidence_mean_and_covariance(n, smallest):
 
 
 def test_thirteen_parameters_take_few_evaluations():
-    """8 seeds, 200 effective samples: about 1400 vectors each (2300 by wider proposals); the closed form still holds.
+    """8 seeds, 200 effective samples: about 2100 vectors each (2280 with all second derivatives at each step).
 
     Mean of pulls within 4 standard errors, standard deviations within 5: false alarm 1e-4 and 1e-5.
     """
     target, evidence, _, covariance = gaussian(13, 0.05)
     runs = [run_importance(target, rng=np.random.default_rng(seed), effective_size=200.0) for seed in range(8)]
-    assert np.mean([run.evaluations for run in runs]) < 1700
+    assert np.mean([run.evaluations for run in runs]) < 2200
     pulls = np.array([(run.log_evidence - evidence) / run.log_evidence_error for run in runs])
     assert abs(pulls.mean()) < 4 / np.sqrt(8)
     found = np.mean([np.diag(run.covariance()) for run in runs], axis=0)
     assert np.abs(found / np.diag(covariance) - 1).max() < 5 * np.sqrt(2 / 1600)
 
 
-def test_heavy_tails_are_held():
-    """Posterior a t law of 3 degrees of freedom in 6 dimensions, 12 seeds: probability beyond its 95 % quantiles.
+SCALES = np.array([0.1, 0.07, 0.12] + 10 * [0.9])
+SKEW = ((0.4, 0.85), (-0.3, 0.9), (0.5, 0.8))
 
-    The effective number of weights bounds the error of each mean over 12 seeds of 400; 5 standard errors.
+
+def skewed(theta):
+    """Log density of a law with three long-sided and bent parameters of 13, of norm one by its Jacobian."""
+    u = theta / SCALES
+    n, jacobian = u.copy(), np.full(len(u), -np.log(SCALES).sum())
+    for column, (shift, tail) in enumerate(SKEW):
+        a = tail * np.arcsinh(u[:, column]) - shift
+        n[:, column] = np.sinh(a)
+        jacobian += np.log(tail * np.cosh(a) / np.sqrt(1.0 + u[:, column] ** 2))
+    n[:, 1] -= 0.6 * n[:, 0]
+    n[:, 2] -= 0.25 * (n[:, 0] ** 2 - 1.0)
+    n[:, 3] -= 0.3 * n[:, 1]
+    n[:, 4] -= 0.4 * n[:, 2]
+    return -0.5 * np.sum(n**2, axis=1) - 6.5 * np.log(2.0 * np.pi) + jacobian
+
+
+def test_long_sides_of_many_parameters_are_not_lost():
+    """40 seeds: log evidence 0 within 4 errors of the mean, 0.04, and scattering as claimed; 2.5 % tails within 0.006.
+
+    Proposals that are given up as soon as a large weight appears lose 0.06 of the log evidence and a third of a tail.
     """
-    law = stats.t(3.0)
+    priors = [stats.norm(0.0, 1.0)] * 13
 
     def log_likelihood(theta):
-        radius = np.sum((theta / 0.02) ** 2, axis=1)
-        return -0.5 * (3.0 + 6.0) * np.log1p(radius / 3.0)
+        return skewed(theta) - sum(p.logpdf(x) for p, x in zip(priors, theta.T, strict=True))
 
-    target = Target([stats.uniform(-1.0, 2.0)] * 6, log_likelihood)
-    runs = [run_importance(target, rng=np.random.default_rng(seed)) for seed in range(12)]
-    beyond = [run.weight @ (np.abs(run.theta) > 0.02 * law.ppf(0.975)) for run in runs]
-    assert np.abs(np.mean(beyond, axis=0) - 0.05).max() < 5 * np.sqrt(0.05 * 0.95 / (12 * 400))
+    target = Target(priors, log_likelihood)
+    runs = [run_importance(target, rng=np.random.default_rng(seed), effective_size=200.0) for seed in range(40)]
+    evidence = np.array([run.log_evidence for run in runs])
+    claimed = np.mean([run.log_evidence_error for run in runs])
+    assert abs(evidence.mean()) < 4 * claimed / np.sqrt(40)
+    assert evidence.std() < 1.5 * claimed
+    shift, tail = SKEW[0]
+    edge = SCALES[0] * np.sinh((np.arcsinh(stats.norm.ppf(0.975)) + shift) / tail)
+    beyond = np.mean([run.weight @ (run.theta[:, 0] > edge) for run in runs])
+    assert abs(beyond - 0.025) < 0.006
 
 
 def banana(theta):
