@@ -150,7 +150,8 @@ def _of_one_sky(
     x, n_power = np.array(posterior.places), sum(len(record) for record in posterior.term.spectra)
     seen, powers = posterior.term.data[x], x < n_power
     p_value = _p_value(_logarithms(found.drawn, powers), _logarithms(seen, powers), found.weight)
-    pit = found.weight @ (found.drawn < seen)
+    # Of so many draws no tail is known below half of one.
+    pit = (found.effective_size * (found.weight @ (found.drawn < seen)) + 0.5) / (found.effective_size + 1.0)
     return Prediction(p_value, found.log_density, posterior.left_out, pit, found.effective_size)
 
 

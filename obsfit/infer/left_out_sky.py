@@ -36,7 +36,7 @@ NU = 6.0
 """Degrees of freedom of the t law: its tails hold those of logarithms of powers, which are exponential."""
 WIDE = 1.5
 """Factor on the deviations of the first t law."""
-ROUNDS, ROUND = 3, 500
+ROUNDS, ROUND = 6, 500
 """Rounds in which the t law is fitted, and the draws of each."""
 MOST = 100.0
 """Powers above this many of their means have no weight: e^-100 of two squares; nor those below e^-21 of it."""
@@ -113,8 +113,7 @@ def predicted_of_sky(
         log_weight = term.log_prob_of(whole, some, nuisance[part]) - rest[part] + log_jacobian
         log_weight = np.nan_to_num(log_weight - law.log_density(white), nan=-np.inf)
         share = np.exp(log_weight - logsumexp(log_weight))
-        # Weights that are cut at the root of their number give moments that no single draw makes.
-        law = _TLaw.fitted(white, np.minimum(share, 1.0 / np.sqrt(len(part))))
+        law = _TLaw.fitted(white, _flattened(log_weight, least=min(10.0 * len(x) + 20.0, 0.5 * number)))
     found = Predicted(data[:, x], share, float(logsumexp(seen) - logsumexp(log_weight)))
     if found.effective_size < LEAST:
         raise ConvergenceError(
@@ -150,6 +149,25 @@ class _TLaw:
         squared = np.sum(np.linalg.solve(root, (white - self.centre).T) ** 2, axis=0)
         constant = gammaln(0.5 * (NU + d)) - gammaln(0.5 * NU) - 0.5 * d * np.log(NU * np.pi)
         return np.asarray(constant - np.log(np.diag(root)).sum() - 0.5 * (NU + d) * np.log1p(squared / NU))
+
+
+def _flattened(log_weight: FloatArray, *, least: float) -> FloatArray:
+    """Weights to the largest power up to one that leaves so many effective draws: few make no covariance."""
+
+    def to_power(power: float) -> FloatArray:
+        return np.asarray(np.exp(power * (log_weight - log_weight.max())))
+
+    low, high = 0.0, 1.0
+    if np.sum(to_power(1.0)) ** 2 >= least * np.sum(to_power(1.0) ** 2):
+        return to_power(1.0)
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        if np.sum(to_power(middle)) ** 2 >= least * np.sum(to_power(middle) ** 2):
+            low = middle
+        else:
+            high = middle
+    # Draws without weight have none to any power.
+    return np.where(np.isfinite(log_weight), to_power(low), 0.0)
 
 
 def _rows(values: Any | None, part: NDArray[np.int64]) -> Any | None:

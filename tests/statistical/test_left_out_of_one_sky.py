@@ -107,7 +107,7 @@ def test_predictions_of_a_true_model_are_calibrated():
         truth = (rng.normal(0.0, 0.5), rng.uniform(0.3, 0.9))
         partial = PartialPosterior(two(*powers(*truth, rng)), [f"toy-{ENERGIES[int(rng.integers(2))]:.0f}TeV"])
         log_weight = partial.log_prob(grid)
-        found = predict_left_out(partial, grid, np.exp(log_weight - log_weight.max()), rng=rng, size=250)
+        found = predict_left_out(partial, grid, np.exp(log_weight - log_weight.max()), rng=rng, size=600)
         p_values.append(found.p_value)
         pits.append(found.pit)
     for own in (p_values, *np.transpose(pits)):
