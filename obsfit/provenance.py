@@ -7,7 +7,7 @@ import platform
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def sha256(path: str | Path) -> str:
 
 
 def source_checksum(*, without: Collection[str] = ()) -> str:
-    """Return one checksum of the source of obsfit and of every package that registers a model.
+    """Return one checksum of the source of obsfit and of every package or single module that registers a model.
 
     A product made by other programs is not the same product, whatever the version number says.
 
@@ -58,8 +58,12 @@ def source_checksum(*, without: Collection[str] = ()) -> str:
     models = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="obsfit.models")}
     digest = hashlib.sha256()
     for package in ("obsfit", *sorted(models - {"obsfit"})):
-        folder = Path(str(files(package)))
-        for file in sorted(folder.rglob("*.py")):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            continue  # registered, but its source is gone: no model comes of it either
+        source = Path(spec.origin)
+        folder = source.parent
+        for file in sorted(folder.rglob("*.py")) if spec.submodule_search_locations else [source]:
             inside = file.relative_to(folder)
             if package != "obsfit" or inside.parts[0] not in without:
                 digest.update(f"{package}/{inside.as_posix()}\0".encode() + file.read_bytes())

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
+from importlib.metadata import EntryPoint
 
 import pytest
 
 import obsfit
-from obsfit.provenance import atomic_write, sha256, stamp, verify_sums, versions
+from obsfit.provenance import atomic_write, sha256, source_checksum, stamp, verify_sums, versions
 
 
 def test_versions_name_what_the_numbers_rest_on():
@@ -103,3 +104,21 @@ def test_sums_find_changed_missing_and_unlisted_files(tmp_path):
         "gone.ecsv": "missing",
         "unlisted.ecsv": "not listed in SHA256SUMS",
     }
+
+
+def test_the_checksum_of_programs_sees_a_model_in_a_single_file(tmp_path, monkeypatch):
+    """As the page on one's own model makes it; a model whose source is gone changes nothing."""
+    before = source_checksum()
+    own = [EntryPoint("mine", "my_single_file_model:Mine", "obsfit.models")]
+    monkeypatch.setattr("obsfit.provenance.entry_points", lambda group: own)
+    monkeypatch.syspath_prepend(tmp_path)
+    gone = source_checksum()
+    assert gone != before  # only the models of this test are registered
+    module = tmp_path / "my_single_file_model.py"
+    found = []
+    for text in ("a = 1\n", "a = 2\n"):
+        module.write_text(text)
+        found.append(source_checksum())
+    (tmp_path / "beside.py").write_text("b = 1\n")
+    assert len({gone, *found}) == 3
+    assert source_checksum() == found[-1]
