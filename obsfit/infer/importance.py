@@ -18,7 +18,7 @@ from obsfit.infer.circles import circles_of
 from obsfit.infer.run_store import refuse_existing
 from obsfit.infer.target import Target as Target
 from obsfit.infer.target import checksums_of, description_of
-from obsfit.infer.weighted_samples import FORMAT, FORMAT_VERSION, WeightedSamples
+from obsfit.infer.weighted_samples import FORMAT, FORMAT_VERSION, WeightedSamples, tempered
 from obsfit.parameters import FloatArray, log_density, sum_densities
 from obsfit.provenance import stamp
 
@@ -359,26 +359,7 @@ class _Rounds:
     def fitted(self, components: int) -> _Mixture:
         """A mixture fitted to all draws."""
         log_weight = HEAT * self.value - self._log_mixture()
-        return _fitted(self.z, _tempered(log_weight, 5.0 * self.z.shape[1] + 10.0), components, rng=self._rng)
-
-
-def _tempered(log_weight: FloatArray, least: float) -> FloatArray:
-    """Weights to a power up to one that keeps at least so many effective samples, from which to fit a covariance."""
-
-    def flattened(power: float) -> FloatArray:
-        weight = np.exp(power * (log_weight - log_weight.max()))
-        return weight / weight.sum()
-
-    low, high = 0.0, 1.0
-    if 1.0 / np.sum(flattened(1.0) ** 2) >= least:
-        return flattened(1.0)
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        if 1.0 / np.sum(flattened(middle) ** 2) >= least:
-            low = middle
-        else:
-            high = middle
-    return flattened(low)
+        return _fitted(self.z, tempered(log_weight, 5.0 * self.z.shape[1] + 10.0), components, rng=self._rng)
 
 
 def _fitted(

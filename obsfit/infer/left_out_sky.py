@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp, polygamma, psi
+from scipy.special import logsumexp, polygamma, psi
+from scipy.stats import multivariate_t
 
 from obsfit.errors import ConvergenceError
 from obsfit.infer.one_sky_term import OneSkyTerm
 from obsfit.infer.partial import PartialPosterior
+from obsfit.infer.weighted_samples import tempered
 from obsfit.parameters import FloatArray, log_prior
 from obsfit.records.true_sky import TrueSky
 
@@ -100,20 +102,20 @@ def predicted_of_sky(
     complete = posterior.completed(theta, rng=rng)
     (sky,), (nuisance,) = posterior.whole.skies(complete), posterior.whole.nuisances(complete)
     seen = term.log_prob_of(term.data, sky, nuisance) - rest
-    law = _TLaw(np.zeros(len(x)), WIDE**2 * np.eye(len(x)))
+    law = multivariate_t(np.zeros(len(x)), WIDE**2 * np.eye(len(x)), df=NU)
     for number in (*[min(ROUND, size // 4)] * ROUNDS, size):
         # Any part of the vectors, evenly: they come in the order of the samples.
         part = np.linspace(0, size - 1, number).round().astype(int)
         some = replace(sky, c_ell=_rows(sky.c_ell, part), alm=_rows(sky.alm, part))
-        white = law.draw(len(part), rng=rng)
+        white = law.rvs(len(part), random_state=rng).reshape(len(part), len(x))
         data, log_jacobian = _made_of(term, x, some, nuisance[part], white)
         # Powers that no sky can have are not handed over: far out there the likelihood has no number.
         possible = np.isfinite(log_jacobian)
         whole = np.where(possible[:, None], data, term.data)
         log_weight = term.log_prob_of(whole, some, nuisance[part]) - rest[part] + log_jacobian
-        log_weight = np.nan_to_num(log_weight - law.log_density(white), nan=-np.inf)
+        log_weight = np.nan_to_num(log_weight - law.logpdf(white).reshape(len(part)), nan=-np.inf)
         share = np.exp(log_weight - logsumexp(log_weight))
-        law = _TLaw.fitted(white, _flattened(log_weight, least=min(10.0 * len(x) + 20.0, 0.5 * number)))
+        law = _near(white, tempered(log_weight, min(10.0 * len(x) + 20.0, 0.5 * number)))
     found = Predicted(data[:, x], share, float(logsumexp(seen) - logsumexp(log_weight)))
     if found.effective_size < LEAST:
         raise ConvergenceError(
@@ -124,50 +126,12 @@ def predicted_of_sky(
     return found
 
 
-@dataclass(frozen=True)
-class _TLaw:
-    """Multivariate t law of NU degrees of freedom."""
-
-    centre: FloatArray
-    scale: FloatArray
-
-    @classmethod
-    def fitted(cls, white: FloatArray, weight: FloatArray) -> _TLaw:
-        """The law with the moments of weighted draws, slightly widened."""
-        share = weight / weight.sum()
-        offset = white - share @ white
-        covariance = (share[:, None] * offset).T @ offset + 0.02 * np.eye(white.shape[1])
-        return cls(share @ white, 1.2 * (NU - 2.0) / NU * covariance)
-
-    def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray:
-        stretch = np.sqrt(NU / rng.chisquare(NU, size=size))[:, None]
-        normal = rng.standard_normal((size, self.centre.size))
-        return self.centre + stretch * normal @ np.linalg.cholesky(self.scale).T
-
-    def log_density(self, white: FloatArray) -> FloatArray:
-        d, root = self.centre.size, np.linalg.cholesky(self.scale)
-        squared = np.sum(np.linalg.solve(root, (white - self.centre).T) ** 2, axis=0)
-        constant = gammaln(0.5 * (NU + d)) - gammaln(0.5 * NU) - 0.5 * d * np.log(NU * np.pi)
-        return np.asarray(constant - np.log(np.diag(root)).sum() - 0.5 * (NU + d) * np.log1p(squared / NU))
-
-
-def _flattened(log_weight: FloatArray, *, least: float) -> FloatArray:
-    """Weights to the largest power up to one that leaves so many effective draws: few make no covariance."""
-
-    def to_power(power: float) -> FloatArray:
-        return np.asarray(np.exp(power * (log_weight - log_weight.max())))
-
-    low, high = 0.0, 1.0
-    if np.sum(to_power(1.0)) ** 2 >= least * np.sum(to_power(1.0) ** 2):
-        return to_power(1.0)
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        if np.sum(to_power(middle)) ** 2 >= least * np.sum(to_power(middle) ** 2):
-            low = middle
-        else:
-            high = middle
-    # Draws without weight have none to any power.
-    return np.where(np.isfinite(log_weight), to_power(low), 0.0)
+def _near(white: FloatArray, weight: FloatArray) -> Any:
+    """The t law with the moments of weighted draws, slightly widened; weights sum to one."""
+    mean = weight @ white
+    offset = white - mean
+    covariance = (weight[:, None] * offset).T @ offset + 0.02 * np.eye(white.shape[1])
+    return multivariate_t(mean, 1.2 * (NU - 2.0) / NU * covariance, df=NU)
 
 
 def _rows(values: Any | None, part: NDArray[np.int64]) -> Any | None:

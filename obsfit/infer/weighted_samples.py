@@ -163,3 +163,38 @@ def _quantiles(theta: FloatArray, weight: FloatArray, levels: float | Sequence[f
         below = np.cumsum(weight[order]) - 0.5 * weight[order]
         found.append(np.interp(levels, below, column[order]))
     return np.stack(found, axis=-1)
+
+
+def tempered(log_weight: FloatArray, least: float) -> FloatArray:
+    """Return weights to the largest power up to one that leaves enough effective samples to fit a covariance to.
+
+    Parameters
+    ----------
+    log_weight : ndarray, shape (n,)
+        Logarithms of weights; -inf for samples that have none, to any power.
+    least : float
+        Effective number of samples that are to be left.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Sums to one.
+    """
+
+    possible = np.isfinite(log_weight)
+    relative = np.where(possible, log_weight - np.max(log_weight[possible]), 0.0)
+
+    def to_power(power: float) -> FloatArray:
+        weight = np.where(possible, np.exp(power * relative), 0.0)
+        return np.asarray(weight / weight.sum())
+
+    low, high = 0.0, 1.0
+    if 1.0 / np.sum(to_power(1.0) ** 2) >= least:
+        return to_power(1.0)
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if 1.0 / np.sum(to_power(middle) ** 2) >= least:
+            low = middle
+        else:
+            high = middle
+    return to_power(low)

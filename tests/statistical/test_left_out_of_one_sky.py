@@ -186,9 +186,11 @@ def test_one_wrong_energy_is_found_and_says_which():
     np.testing.assert_allclose(good["energy_tev"], [10.0, 20.0, 30.0])
     assert list(good["numbers"]) == [4, 4, 4]
     assert np.all(good["p_value"] > 0.02)
-    assert np.argmin(bad["p_value"]) == 1
+    # The other two are left out beside the wrong one and fare badly too: densities tell them apart, 800 draws do not.
     assert bad["p_value"][1] < 0.02
-    assert bad["log_density"][1] < good["log_density"][1] - 5.0
+    lost = np.asarray(good["log_density"] - bad["log_density"])
+    assert lost[1] > 40.0
+    assert np.all(lost[[0, 2]] < 20.0)
     again = leave_one_out(whole, seed=1, effective_size=100.0, size=800, measurements=["toy-20TeV"])
     assert again["p_value"][0] == bad["p_value"][1]
 
