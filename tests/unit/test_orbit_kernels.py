@@ -45,13 +45,15 @@ def test_anchored_sums_are_good_far_from_the_origin():
     rng = np.random.default_rng(13)
     wave, amplitude, phase = some_waves(rng, 100)
     place = 1e5 * block(rng)
-    anchored = np.empty((100, kernels.LANES), np.float32)
-    kernels.anchor_waves(place, wave, phase, 0, phase.size, anchored)
-    away, field = (0.5 * block(rng)).astype(np.float32), np.zeros((3, kernels.LANES), np.float32)
+    anchored, lanes = kernels.rows_singly(100), kernels.rows_singly(6).reshape((2, 3, kernels.LANES))
+    work = np.stack([place, np.zeros_like(place), np.zeros_like(place)])
+    kernels.anchor_waves(work, 0, 2, wave, phase, 0, phase.size, anchored)
+    work[0] += 0.5 * block(rng)
     single = wave.astype(np.float32), amplitude.astype(np.float32)
-    kernels.add_anchored_waves(away, *single, anchored, 0, phase.size, field)
-    expected = amplitude @ np.cos(2 * np.pi * (wave.T @ (place + away) + phase[:, None]))
-    assert np.sqrt(np.mean((field - expected) ** 2) / np.mean(expected**2)) < 1e-6
+    kernels.add_anchored_waves(work, 0, 2, 1, *single, 0, phase.size, anchored, lanes)
+    expected = amplitude @ np.cos(2 * np.pi * (wave.T @ work[0] + phase[:, None]))
+    assert np.sqrt(np.mean((work[1] - expected) ** 2) / np.mean(expected**2)) < 1e-6
+    np.testing.assert_array_equal(work[2], place)
 
 
 def test_the_quick_cosine_is_as_good_as_it_says():
@@ -166,20 +168,36 @@ def test_pieces_compiled_and_in_plain_python():
     compare(kernels.turn, [block(rng, unit=True), block(rng), 0.3], [0])
     compare(kernels.turn_far, [block(rng, unit=True), 9 * block(rng), 0.5, np.pi**2 / 0.25], [0])
     compare(kernels.rotate, [block(rng, unit=True), block(rng), 0.3], [0])
-    rows, size = rng.normal(size=(8, 3 * lanes)), 3 * lanes
-    past = [
-        0.5,
-        rng.normal(size=size),
-        0.1,
-        rng.normal(size=size),
-        rng.normal(size=8),
-        rows,
-        5,
-        rng.normal(size=size),
-    ]
-    compare(kernels.add_past, past, [7])
-    compare(kernels.combine, [0.5, rng.normal(size=size), 0.1, rng.normal(size=size), rng.normal(size=size)], [4])
-    compare(kernels.correct, [0.3 * rng.normal(size=24 * lanes), -1.0, 0.1, 0.2], [0])
+    state, ring = 0.3 * rng.normal(size=21 * lanes), rng.normal(size=(8, 3 * lanes))
+    compare(kernels.predict, [state, 0.1, rng.normal(size=(2, 3, 8)), 1, ring, 5], [0])
+    compare(
+        kernels.add_past, [rng.normal(size=(2, 6, 5)), 1, 3, rng.normal(size=(2, 5, 3 * lanes)), 2, state], [5]
+    )
+    compare(kernels.correct, [state, -1.0, 0.1, 0.2, ring, 3], [0, 4])
+
+
+def test_the_past_is_taken_from_the_newest_backwards():
+    """Rings of forces and of sums against sums by numpy, of more rows than are taken at a time."""
+    rng = np.random.default_rng(14)
+    size = 3 * kernels.LANES
+    before = rng.normal(size=7 * size)
+    for rows, newest in ((4, 0), (8, 5), (12, 11)):
+        ring, weights, state = rng.normal(size=(rows, size)), rng.normal(size=(2, 3, rows)), before.copy()
+        kernels.predict(state, 0.3, weights, 1, ring, newest)
+        position, direction, force = weights[1] @ ring[(newest - np.arange(rows)) % rows]
+        np.testing.assert_allclose(
+            state[3 * size : 6 * size],
+            np.concatenate([before[:size] + 0.3 * before[2 * size : 3 * size] + position,
+                            before[2 * size : 3 * size] + direction, force]),
+            rtol=0, atol=1e-13,
+        )  # fmt: skip
+    for rows, newest in ((3, 0), (4, 3), (5, 1), (9, 8)):
+        sums, weights, state = rng.normal(size=(2, rows, size)), rng.normal(size=(2, 6, rows)), before.copy()
+        kernels.add_past(weights, 1, 4, sums, newest, state)
+        expected = before[size : 2 * size] + weights[1, 4] @ sums[1, (newest - np.arange(rows)) % rows]
+        np.testing.assert_allclose(state[size : 2 * size], expected, rtol=0, atol=1e-13)
+        state[size : 2 * size] = before[size : 2 * size]
+        np.testing.assert_array_equal(state, before)
 
 
 def test_schemes_compiled_and_in_plain_python():
@@ -201,14 +219,14 @@ def test_schemes_compiled_and_in_plain_python():
     prepared = _multirate(plan, 0.1, np.array([0.33, 2.9]), arrays[1][0])
     out = np.zeros((2, 3, 3))
     for single, error in ((False, ()), (True, (1e-5,))):
-        told = [place, way, 1.0, *prepared[:-2], *arrays, True, single, *prepared[-2:], out, out, np.zeros(3)]
-        compare(kernels.adams, told, [19, 20], *error)
+        told = [place, way, 1.0, *prepared[:-3], *arrays, True, single, *prepared[-3:], out, out, np.zeros(3)]
+        compare(kernels.adams, told, [20, 21], *error)
 
 
 def test_weights_of_the_multistep_scheme_are_the_textbook_ones():
     """Adams-Bashforth and -Moulton of fourth order: (55, -59, 37, -9) / 24, and 251/720 for the correction."""
     prepared = _multirate(_PLANS[1e-3], 0.5, np.array([10.0]), np.zeros((3, 0)))
-    predict, corrector = prepared[2], prepared[3]
+    predict, corrector = prepared[2][0], prepared[3]
     np.testing.assert_allclose(predict[1], 0.5 * np.array([55, -59, 37, -9]) / 24, rtol=1e-13)
     np.testing.assert_allclose(predict[2], [4, -6, 4, -1], rtol=1e-13)
     # Stoermer's: the double integral of the same polynomial.

@@ -376,7 +376,7 @@ def _track(
         plan, longest = _plan(field, gyroradius, tolerance)
         prepared = _multirate(plan, longest if step is None else step, stops, arrays[1][0])
         arguments: tuple[Any, ...] = (
-            place, direction, charge, *prepared[:-2], *arrays, plan.exact, plan.single, *prepared[-2:], positions,
+            place, direction, charge, *prepared[:-3], *arrays, plan.exact, plan.single, *prepared[-3:], positions,
             directions, drift,
         )  # fmt: skip
         kernels.adams(*arguments)
@@ -425,19 +425,18 @@ def _multirate(plan: _Plan, longest: float, stops: FloatArray, wave: FloatArray)
             forecast[band, passed] = _lagrange(nodes, np.array([float(passed)]))[:, 0]
     # The first steps fill the past: states before its end are found by looking back over it.
     after = np.maximum(np.ceil(stops / step - 1e-9).astype(np.int64), order - 1)
-    dense = np.zeros((stops.size, 2, predict.shape[1] + 1))
+    dense = np.zeros((stops.size, *predict.shape))
     for out, share in enumerate(stops / step - after):
-        back = _integrals(past, float(share))
-        dense[out, 0, :order], dense[out, 1, :order] = back[0] * step**2, back[1] * step
-        dense[out, 0, -1] = share * step
+        to_position, to_direction = _integrals(past, float(share))
+        dense[out, 0, :order], dense[out, 1, :order] = to_position * step**2, to_direction * step
     return (
-        step, order, predict, corrector, np.array(edges, dtype=np.int64), np.array(periods, dtype=np.int64),
-        _padded(forecast), YOSHIDA_WEIGHTS, plan.substeps, after, dense,
+        step, order, predict[None], corrector, np.array(edges, dtype=np.int64), np.array(periods, dtype=np.int64),
+        forecast, YOSHIDA_WEIGHTS, plan.substeps, after, stops - after * step, dense,
     )  # fmt: skip
 
 
 def _padded(weights: FloatArray) -> FloatArray:
-    """Return weights with zeros added so that the last axis is a multiple of four, as `kernels.add_past` wants."""
+    """Return weights with zeros added so that the last axis is a multiple of four, as `kernels.predict` wants."""
     width = -weights.shape[-1] % 4
     return np.concatenate([weights, np.zeros((*weights.shape[:-1], width))], axis=-1)
 
