@@ -214,14 +214,14 @@ def compilation():
 
 
 CASES = [
-    beside("Runge-Kutta, numpy", 128, runge_kutta(PAPERS, 16), 0.9e-6),
+    beside("Runge-Kutta, numpy", 1024, runge_kutta(PAPERS, 16), 0.9e-6),
     beside(
-        "Boris push, numba with np.cos", 128, lambda n, time: boris(
+        "Boris push, numba with np.cos", 1024, lambda n, time: boris(
             *arguments(PAPERS, 0.1), PAPERS.uniform, n, time, int(70 * time)
         ), 0.9e-6,
     ),
-    beside("Runge-Kutta, numpy", 64, runge_kutta(PAPERS, 100), 3e-6, 1e-6),
-    beside("Runge-Kutta, numpy", 64, runge_kutta(DENSE, 16), 3.3e-6, which=DENSE),
+    beside("Runge-Kutta, numpy", 512, runge_kutta(PAPERS, 100), 3e-6, 1e-6),
+    beside("Runge-Kutta, numpy", 256, runge_kutta(DENSE, 16), 3.3e-6, which=DENSE),
     field_sums(36), field_sums(146), field_sums(500), papers_run(),
     ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False), ensemble(36, 0.08e-6, True),
     ensemble(146, 0.2e-6, True), low_rigidity(), compilation(),

@@ -20,6 +20,8 @@ FloatArray = NDArray[np.float64]
 # Yoshida, Phys. Lett. A 150 (1990) 262, Eq. (2.11): fourth order from three steps of second order.
 YOSHIDA = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 YOSHIDA_WEIGHTS = np.array([YOSHIDA, 1.0 - 2.0 * YOSHIDA, YOSHIDA])
+# Nodes and weights that integrate the polynomials of every order used here exactly.
+GAUSS = np.polynomial.legendre.leggauss(12)
 
 
 @dataclass(frozen=True)
@@ -443,17 +445,14 @@ def _padded(weights: FloatArray) -> FloatArray:
 
 def _lagrange(nodes: NDArray[Any], at: FloatArray) -> FloatArray:
     """Return the polynomials that are 1 at one node and 0 at the others, shape (n_node, n)."""
-    result = np.ones((nodes.size, at.size))
-    for j, node in enumerate(nodes):
-        for other in np.delete(nodes, j):
-            result[j] *= (at - other) / (node - other)
-    return result
+    own = np.eye(nodes.size, dtype=bool)
+    apart = np.where(own, 1.0, nodes[:, None] - nodes)
+    return np.asarray(np.prod(np.where(own[..., None], 1.0, (at - nodes[:, None]) / apart[..., None]), axis=1))
 
 
 def _integrals(nodes: NDArray[Any], end: float) -> tuple[FloatArray, FloatArray]:
     """Return the double and the single integral of the Lagrange polynomials from 0 to `end`."""
-    x, weight = np.polynomial.legendre.leggauss(12)
-    s, weight = 0.5 * end * (1.0 + x), 0.5 * end * weight
+    s, weight = 0.5 * end * (1.0 + GAUSS[0]), 0.5 * end * GAUSS[1]
     values = _lagrange(nodes, s)
     return values @ (weight * (end - s)), values @ weight
 
