@@ -47,7 +47,7 @@ class _Plan:
 # Measured in the field of the papers (100 waves, r_L = 0.1 lambda_c): medians at Omega T = 5 and 20. Extrapolated
 # bands cost more accuracy than they save time where the tolerance is small.
 _PLANS = {
-    1e-3: _Plan(4, 40.0, 0.1, (3, 6), (0.1, 0.016), 5, 1, False, True),
+    1e-3: _Plan(4, 40.0, 0.1, (2, 4), (0.3, 0.08), 6, 1, False, True),
     1e-6: _Plan(7, 100.0, 0.05, (2,), (0.12,), 8, 1, True, False),
     1e-9: _Plan(10, 160.0, 0.03, (), (), 4, 6, True, False),
 }
