@@ -208,7 +208,7 @@ class FoldedData:
 
     @cached_property
     def n_power(self) -> int:
-        """Number of powers: the first of the data."""
+        """How many of the data are powers, which come first."""
         return sum(len(record) for record in self.spectra)
 
     @cached_property

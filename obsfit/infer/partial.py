@@ -46,12 +46,13 @@ class PartialPosterior(Posterior):
         term = one_sky_term(whole)
         kept = _without(term, leave_out)
         self.whole, self._whole_term = whole, term
-        super().__init__(whole.model, Likelihood(kept))
+        likelihood = Likelihood(kept)
+        parameters = (*whole.model.parameters, *likelihood.parameters)
         # A nuisance may be numbered otherwise when a record is gone; what it is said to be stays the same.
         known = {(p.description or p.name): column for column, p in enumerate(whole.parameters)}
-        columns = [known[p.description or p.name] for p in self.parameters]
-        priors = {p.name: whole.parameters[c].prior for p, c in zip(self.parameters, columns, strict=True)}
-        super().__init__(whole.model, Likelihood(kept), priors=priors)
+        columns = [known[p.description or p.name] for p in parameters]
+        priors = {p.name: whole.parameters[c].prior for p, c in zip(parameters, columns, strict=True)}
+        super().__init__(whole.model, likelihood, priors=priors)
         self._columns = columns
         measured = set(kept.labels)
         self.left_out = tuple(label for label in term.labels if label not in measured)

@@ -129,29 +129,17 @@ def read_sheet(path: str | Path, *, label: str | None = None) -> Sheet:
     return sheet
 
 
-def read_table(path: str | Path, *, label: str | None = None) -> Table:
-    """Return the file as an astropy Table, columns typed as declared, with units and metadata.
+def as_table(sheet: Sheet) -> Table:
+    """Return a sheet as an astropy Table, columns typed as declared, with units and metadata.
 
     Columns of plain CSV, which declares no types, become numbers where every cell is a number. Blank numbers are
     NaN; a blank whole number makes its column a column of floats.
 
-    Parameters
-    ----------
-    path : str or Path
-        ECSV or CSV file.
-    label : str, optional
-        How errors call the file.
-
     Raises
     ------
     DataFormatError
-        As `read_sheet`, and if a cell is not of the declared type or a unit is unknown.
+        If a cell is not of the declared type or a unit is unknown.
     """
-    return as_table(read_sheet(path, label=label))
-
-
-def as_table(sheet: Sheet) -> Table:
-    """Return the astropy Table of a sheet, see `read_table`."""
     columns = ColumnReader(sheet)
     table = Table(meta={**sheet.meta, "sha256": sheet.sha256})
     for name in sheet.names:

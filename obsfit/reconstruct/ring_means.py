@@ -12,7 +12,7 @@ from obsfit.records.reconstruction import MapReconstruction
 from obsfit.records.sky_map import SkyMap
 from obsfit.sky.ring_means import subtract_ring_means
 
-__all__ = ["remove_ring_means", "without_row_means"]
+__all__ = ["remove_ring_means"]
 
 FloatArray = NDArray[np.float64]
 
@@ -49,17 +49,6 @@ def remove_ring_means(sky: MapReconstruction | SkyMap) -> MapReconstruction | Sk
         expected=sky.expected * mean,
         spec=replace(sky.spec, filtered=True),
     )
-
-
-def without_row_means(values: FloatArray) -> FloatArray:
-    """Return values on rings, shape (..., n_dec, n_time), less the mean of the finite ones of each ring.
-
-    Examples
-    --------
-    >>> without_row_means(np.array([[1.0, 2.0, np.nan], [4.0, 4.0, 4.0]]))
-    array([[-0.5,  0.5,  nan], [ 0. ,  0. ,  0. ]])
-    """
-    return values - _row_means(values)[..., np.newaxis]
 
 
 def _row_means(values: FloatArray) -> FloatArray:
