@@ -48,7 +48,7 @@ LMAX = 8
 SHOWN = (2, 3, 4, 5, 6, 8)
 TESTED = (2, 3, 4, 5)
 """Multipoles at which the two designs are compared: above, the deep one has too few fields."""
-BAND_FIELDS = 32
+BAND_FIELDS = 128
 """Fields of the deep design that are followed as the wide one is, where both have skies: 4 s each."""
 COLOUR = {2: "black", 3: "blue", 4: "green", 5: "orange", 6: "vermilion", 8: "purple"}
 
