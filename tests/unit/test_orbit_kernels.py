@@ -1,5 +1,9 @@
 """Kernels of orbits: cosines, rotations, independence of blocks, and the same results compiled and in plain Python."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from obsfit_models.turbulence import _kernels_cpu as kernels
@@ -100,6 +104,29 @@ def test_blocks_start_on_cache_lines():
         found = kernels.blocks(count)
         assert found.shape == (count, 3, kernels.LANES)
         assert found.ctypes.data % 64 == 0
+
+
+def test_compiled_now_or_before_gives_the_same_bits(tmp_path):
+    """In a process that compiles kernels, and in one that takes them from the cache."""
+    program = (
+        "import numpy as np, hashlib\n"
+        "from obsfit_models.turbulence import TurbulenceSpectrum, isotropic_waves, back_track\n"
+        "spectrum, rng = TurbulenceSpectrum(0.1, 30.0, 5 / 3, 1.0, 2.0), np.random.default_rng(1)\n"
+        "waves = isotropic_waves(spectrum, modes=20, rng=rng)\n"
+        "way = rng.normal(size=(3, 70)); way /= np.linalg.norm(way, axis=0)\n"
+        "for options in ({'single': True}, {'tolerance': 1e-3}):\n"
+        "    orbits = back_track(waves, way, [3.0, 30.0], gyroradius=0.1, **options)\n"
+        "    print(hashlib.sha256(orbits.position.tobytes() + orbits.momentum.tobytes()).hexdigest())\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    )
+    assert len(first.stdout.split()) == 2
+    assert first.stdout == second.stdout
 
 
 @pytest.mark.parametrize(

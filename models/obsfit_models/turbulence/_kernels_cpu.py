@@ -27,13 +27,16 @@ LANES = 64
 # Lanes whose position and field stay in registers while all modes are added: two of 512 bits for each component. The
 # compiler holds all LANES otherwise, and what does not fit goes to the stack, across cache lines.
 HELD, HELD_SINGLY = 16, 32
-# No NaN is promised away: a particle that met a bad field must show it.
-FAST = {"contract", "arcp", "nsz", "reassoc"}
+# A multiplication and an addition may become one operation, and nothing else may change: no NaN is promised away, a
+# particle that met a bad field must show it. Kernels with these flags add one product at a time, so that there is one
+# way to do it: where the compiler has a choice, code from the cache comes out otherwise. `PLAIN` is for sums of two
+# products.
+FAST, PLAIN = {"contract", "nsz"}, {"nsz"}
 HALF_TURN_SQUARED = np.pi**2
 # Of a step, to the place where a sphere is crossed: 2**-48 of it.
 HALVINGS = 48
-# Sums in single precision between two anchors: some 25 radians of way of the shortest wave.
-ANCHORED = 10
+# Sums in single precision between two anchors: some 25 to 40 radians of way of the shortest wave.
+ANCHORED = 16
 EVEN_0, EVEN_1, EVEN_2, EVEN_3, EVEN_4, EVEN_5, EVEN_6 = (
     np.float32(0.9999999891722869), np.float32(-19.73920453209656), np.float32(64.93911898396458),
     np.float32(-85.45016555129578), np.float32(60.167831737874735), np.float32(-25.968313322768903),
@@ -146,7 +149,7 @@ def add_waves_exactly(
             kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
             ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
             for i in range(part, part + HELD):
-                turns = kx * position[0, i] + ky * position[1, i] + kz * position[2, i] + shift
+                turns = shift + kx * position[0, i] + ky * position[1, i] + kz * position[2, i]
                 v = 0.25 - abs(turns - np.rint(turns))
                 u = v * v
                 cosine = v * (
@@ -172,7 +175,7 @@ def add_waves_quickly(
             kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
             ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
             for i in range(part, part + HELD):
-                turns = kx * position[0, i] + ky * position[1, i] + kz * position[2, i] + shift
+                turns = shift + kx * position[0, i] + ky * position[1, i] + kz * position[2, i]
                 v = turns - np.rint(turns)
                 u = v * v
                 # The even polynomial of least error on half a turn to either side.
@@ -321,7 +324,7 @@ def drift(position: Floats, direction: Floats, step: float) -> None:
             position[axis, i] += step * direction[axis, i]
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=PLAIN, error_model="numpy")
 def turn(direction: Floats, field: Floats, angle: float) -> None:
     """Rotate as `rotate` does, by polynomials that hold up to half a turn."""
     prefer_wide_vectors()
@@ -367,7 +370,7 @@ def turn_far(direction: Floats, field: Floats, angle: float, limit: float) -> No
             direction[2, i] = z + 2.0 * (vx * cy - vy * cx)
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=PLAIN, error_model="numpy")
 def rotate(direction: Floats, field: Floats, angle: float) -> None:
     """Rotate the directions (3, LANES) of a block about the field by angle * |field|, in place.
 
@@ -455,7 +458,7 @@ def anchor_waves(
     for m in range(first, last):
         kx, ky, kz, shift = wave[0, m], wave[1, m], wave[2, m], phase[m]
         for i in range(LANES):
-            turns = kx * work[home, 0, i] + ky * work[home, 1, i] + kz * work[home, 2, i] + shift
+            turns = shift + kx * work[home, 0, i] + ky * work[home, 1, i] + kz * work[home, 2, i]
             anchored[m, i] = np.float32(turns - np.rint(turns))
 
 
@@ -494,7 +497,7 @@ def add_anchored_waves(
             kx, ky, kz = wave[0, m], wave[1, m], wave[2, m]
             ax, ay, az = amplitude[0, m], amplitude[1, m], amplitude[2, m]
             for i in range(part, part + HELD_SINGLY):
-                turns = kx * lanes[0, 0, i] + ky * lanes[0, 1, i] + kz * lanes[0, 2, i] + anchored[m, i]
+                turns = anchored[m, i] + kx * lanes[0, 0, i] + ky * lanes[0, 1, i] + kz * lanes[0, 2, i]
                 v = turns - np.rint(turns)
                 u = v * v
                 # As in `add_waves`, rounded to single precision.
@@ -630,15 +633,16 @@ def predict(state: Floats, step: float, weights: Floats, which: int, ring: Float
             for i in range(3 * LANES):
                 position, direction = state[i], state[i + 6 * LANES]
                 s0, s1, s2, s3 = ring[n0, i], ring[n1, i], ring[n2, i], ring[n3, i]
-                state[i + 9 * LANES] = position + step * direction + (r0 * s0 + r1 * s1 + (r2 * s2 + r3 * s3))
-                state[i + 12 * LANES] = direction + (u0 * s0 + u1 * s1 + (u2 * s2 + u3 * s3))
-                state[i + 15 * LANES] = f0 * s0 + f1 * s1 + (f2 * s2 + f3 * s3)
+                state[i + 9 * LANES] = position + step * direction + r0 * s0 + r1 * s1 + r2 * s2 + r3 * s3
+                state[i + 12 * LANES] = direction + u0 * s0 + u1 * s1 + u2 * s2 + u3 * s3
+                # Not f0 * s0 + f1 * s1, of which either product could be the one that is not rounded.
+                state[i + 15 * LANES] = s0 + (f0 - 1.0) * s0 + f1 * s1 + f2 * s2 + f3 * s3
         else:
             for i in range(3 * LANES):
                 s0, s1, s2, s3 = ring[n0, i], ring[n1, i], ring[n2, i], ring[n3, i]
-                state[i + 9 * LANES] += r0 * s0 + r1 * s1 + (r2 * s2 + r3 * s3)
-                state[i + 12 * LANES] += u0 * s0 + u1 * s1 + (u2 * s2 + u3 * s3)
-                state[i + 15 * LANES] += f0 * s0 + f1 * s1 + (f2 * s2 + f3 * s3)
+                state[i + 9 * LANES] = state[i + 9 * LANES] + r0 * s0 + r1 * s1 + r2 * s2 + r3 * s3
+                state[i + 12 * LANES] = state[i + 12 * LANES] + u0 * s0 + u1 * s1 + u2 * s2 + u3 * s3
+                state[i + 15 * LANES] = state[i + 15 * LANES] + f0 * s0 + f1 * s1 + f2 * s2 + f3 * s3
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -659,9 +663,8 @@ def add_past(weights: Floats, band: int, passed: int, sums: Floats, newest: int,
         w0, w1 = weights[band, passed, j], weights[band, passed, j + 1]
         w2, w3 = weights[band, passed, j + 2], weights[band, passed, j + 3]
         for i in range(3 * LANES):
-            state[i + 3 * LANES] += (
-                w0 * sums[band, n0, i] + w1 * sums[band, n1, i] + (w2 * sums[band, n2, i] + w3 * sums[band, n3, i])
-            )
+            field = state[i + 3 * LANES] + w0 * sums[band, n0, i] + w1 * sums[band, n1, i]
+            state[i + 3 * LANES] = field + w2 * sums[band, n2, i] + w3 * sums[band, n3, i]
     for j in range(whole, rows):
         n0, w0 = newest - j, weights[band, passed, j]
         n0 = n0 + rows if n0 < 0 else n0
@@ -669,7 +672,7 @@ def add_past(weights: Floats, band: int, passed: int, sums: Floats, newest: int,
             state[i + 3 * LANES] += w0 * sums[band, n0, i]
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=PLAIN, error_model="numpy")
 def correct(
     work: Floats, charge: float, for_position: float, for_direction: float, ring: Floats, newest: int
 ) -> None:
