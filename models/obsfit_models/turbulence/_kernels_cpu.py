@@ -610,24 +610,12 @@ def predict(state: Floats, step: float, weights: Floats, which: int, ring: Float
         n0, n1, n2, n3 = newest - j, newest - j - 1, newest - j - 2, newest - j - 3
         n0, n1 = n0 + rows if n0 < 0 else n0, n1 + rows if n1 < 0 else n1
         n2, n3 = n2 + rows if n2 < 0 else n2, n3 + rows if n3 < 0 else n3
-        r0, r1, r2, r3 = (
-            weights[which, 0, j],
-            weights[which, 0, j + 1],
-            weights[which, 0, j + 2],
-            weights[which, 0, j + 3],
-        )
-        u0, u1, u2, u3 = (
-            weights[which, 1, j],
-            weights[which, 1, j + 1],
-            weights[which, 1, j + 2],
-            weights[which, 1, j + 3],
-        )
-        f0, f1, f2, f3 = (
-            weights[which, 2, j],
-            weights[which, 2, j + 1],
-            weights[which, 2, j + 2],
-            weights[which, 2, j + 3],
-        )
+        r0, r1 = weights[which, 0, j], weights[which, 0, j + 1]
+        r2, r3 = weights[which, 0, j + 2], weights[which, 0, j + 3]
+        u0, u1 = weights[which, 1, j], weights[which, 1, j + 1]
+        u2, u3 = weights[which, 1, j + 2], weights[which, 1, j + 3]
+        f0, f1 = weights[which, 2, j], weights[which, 2, j + 1]
+        f2, f3 = weights[which, 2, j + 2], weights[which, 2, j + 3]
         # What is written lies at fixed distances in one array: the compiler sees that it overlaps nothing there.
         if j == 0:
             for i in range(3 * LANES):
