@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 from astropy.table import Table
+from scipy.optimize import brentq
 
 from obsfit.infer.circles import Circle, centres, opened, stored_circles, turned
 from obsfit.infer.information import add_information
@@ -180,7 +181,6 @@ def tempered(log_weight: FloatArray, least: float) -> FloatArray:
     ndarray, shape (n,)
         Sums to one.
     """
-
     possible = np.isfinite(log_weight)
     relative = np.where(possible, log_weight - np.max(log_weight[possible]), 0.0)
 
@@ -188,13 +188,9 @@ def tempered(log_weight: FloatArray, least: float) -> FloatArray:
         weight = np.where(possible, np.exp(power * relative), 0.0)
         return np.asarray(weight / weight.sum())
 
-    low, high = 0.0, 1.0
-    if 1.0 / np.sum(to_power(1.0) ** 2) >= least:
+    def spare(power: float) -> float:
+        return float(1.0 / np.sum(to_power(power) ** 2)) - least
+
+    if spare(1.0) >= 0.0:
         return to_power(1.0)
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        if 1.0 / np.sum(to_power(middle) ** 2) >= least:
-            low = middle
-        else:
-            high = middle
-    return to_power(low)
+    return to_power(brentq(spare, 0.0, 1.0, xtol=1e-9) if spare(0.0) > 0.0 else 0.0)

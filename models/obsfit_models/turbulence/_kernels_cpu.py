@@ -129,10 +129,8 @@ def blocks(count: int) -> Floats:
 @numba.njit(cache=True)
 def rows_singly(count: int) -> Singles:
     """Return rows (count, LANES) in single precision that start where a cache line does."""
-    size = count * LANES
-    memory = np.empty(size + 16, dtype=np.float32)
-    start = -(memory.ctypes.data // 4) % 16
-    return memory[start : start + size].reshape((count, LANES))
+    memory = blocks((count + 5) // 6)
+    return memory.reshape(memory.size).view(np.float32)[: count * LANES].reshape((count, LANES))
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -276,6 +274,14 @@ def add_grids(
 
 
 @numba.njit(cache=True, error_model="numpy")
+def fill_block(lanes: Floats, values: Floats) -> None:
+    """Set lanes (3, LANES) to one vector (3,)."""
+    for axis in range(3):
+        for i in range(LANES):
+            lanes[axis, i] = values[axis]
+
+
+@numba.njit(cache=True, error_model="numpy")
 def field_of_block(
     position: Floats, uniform: Floats, waves: Waves, grids: Grids, exact: bool, field: Floats
 ) -> None:
@@ -285,9 +291,7 @@ def field_of_block(
     cubic) of `add_grids`.
     """
     wave, amplitude, phase = waves
-    for axis in range(3):
-        for i in range(LANES):
-            field[axis, i] = uniform[axis]
+    fill_block(field, uniform)
     if phase.size:
         add_waves(position, wave, amplitude, phase, 0, phase.size, exact, field)
     values, shape, start, origin, spacing, periodic, cubic = grids
@@ -424,9 +428,7 @@ def leapfrog(
                 drift(r, u, 0.5 * step)
             for count in range(counts[out]):
                 # As `field_of_block`, whose tuples would be taken apart, and their arrays counted, in each step.
-                for axis in range(3):
-                    for i in range(LANES):
-                        b[axis, i] = uniform[axis]
+                fill_block(b, uniform)
                 if exact:
                     add_waves_exactly(r, wave, amplitude, phase, 0, phase.size, b)
                 else:
@@ -542,9 +544,7 @@ def anchored_leapfrog(
             if counts[out] > 0:
                 drift(r, u, 0.5 * step)
             for count in range(counts[out]):
-                for axis in range(3):
-                    for i in range(LANES):
-                        b[axis, i] = uniform[axis]
+                fill_block(b, uniform)
                 if since % ANCHORED == 0:
                     anchor_waves(work, 0, 3, wave, phase, 0, phase.size, anchored)
                 add_anchored_waves(work, 0, 3, 1, single_wave, single_amplitude, 0, phase.size, anchored, lanes)
@@ -594,6 +594,13 @@ def compose(
             store_block(u, block, directions[out])
 
 
+@numba.njit(cache=True, inline="always")
+def before(newest: int, steps: int, rows: int) -> int:
+    """Return the row of a ring so many steps before the newest; without a division."""
+    row = newest - steps
+    return row + rows if row < 0 else row
+
+
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
 def predict(state: Floats, step: float, weights: Floats, which: int, ring: Floats, newest: int) -> None:
     """Extrapolate position, direction and force of a state (see `correct`) through the last forces, in one pass.
@@ -607,9 +614,8 @@ def predict(state: Floats, step: float, weights: Floats, which: int, ring: Float
     rows = ring.shape[0]
     for j in range(0, rows, 4):
         # Rows by their numbers: an array made of each would be counted as in use, at the cost of a tenth of a step.
-        n0, n1, n2, n3 = newest - j, newest - j - 1, newest - j - 2, newest - j - 3
-        n0, n1 = n0 + rows if n0 < 0 else n0, n1 + rows if n1 < 0 else n1
-        n2, n3 = n2 + rows if n2 < 0 else n2, n3 + rows if n3 < 0 else n3
+        n0, n1 = before(newest, j, rows), before(newest, j + 1, rows)
+        n2, n3 = before(newest, j + 2, rows), before(newest, j + 3, rows)
         r0, r1 = weights[which, 0, j], weights[which, 0, j + 1]
         r2, r3 = weights[which, 0, j + 2], weights[which, 0, j + 3]
         u0, u1 = weights[which, 1, j], weights[which, 1, j + 1]
@@ -645,17 +651,15 @@ def add_past(weights: Floats, band: int, passed: int, sums: Floats, newest: int,
     rows = sums.shape[1]
     whole = rows - rows % 4
     for j in range(0, whole, 4):
-        n0, n1, n2, n3 = newest - j, newest - j - 1, newest - j - 2, newest - j - 3
-        n0, n1 = n0 + rows if n0 < 0 else n0, n1 + rows if n1 < 0 else n1
-        n2, n3 = n2 + rows if n2 < 0 else n2, n3 + rows if n3 < 0 else n3
+        n0, n1 = before(newest, j, rows), before(newest, j + 1, rows)
+        n2, n3 = before(newest, j + 2, rows), before(newest, j + 3, rows)
         w0, w1 = weights[band, passed, j], weights[band, passed, j + 1]
         w2, w3 = weights[band, passed, j + 2], weights[band, passed, j + 3]
         for i in range(3 * LANES):
             field = state[i + 3 * LANES] + w0 * sums[band, n0, i] + w1 * sums[band, n1, i]
             state[i + 3 * LANES] = field + w2 * sums[band, n2, i] + w3 * sums[band, n3, i]
     for j in range(whole, rows):
-        n0, w0 = newest - j, weights[band, passed, j]
-        n0 = n0 + rows if n0 < 0 else n0
+        n0, w0 = before(newest, j, rows), weights[band, passed, j]
         for i in range(3 * LANES):
             state[i + 3 * LANES] += w0 * sums[band, n0, i]
 
@@ -786,9 +790,7 @@ def adams(
                 turned[:] = u
             else:
                 predict(state, step, forward, 0, history, (newest if newest > 0 else rows) - 1)
-            for axis in range(3):
-                for i in range(LANES):
-                    work[1, axis, i] = uniform[axis]
+            fill_block(b, uniform)
             for band in range(slow + 1):
                 passed, last = since[band], latest[band]
                 if passed > 0 and count >= order + (points - 1) * periods[band]:
