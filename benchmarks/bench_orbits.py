@@ -10,6 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 
 import healpy as hp
 import numba
@@ -193,6 +196,21 @@ def low_rigidity():
     )  # fmt: skip
 
 
+@cache
+def two_processes():
+    return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+
+
+def processes():
+    """Two halves of a run at once and one after another: a ratio of 2 is the best there is."""
+    part = partial(back_track, PAPERS, directions(1024), [100.0], gyroradius=0.1, tolerance=1e-3)
+    return Case(
+        "orbits: two runs of 1024 to Omega T = 100, in two processes",
+        lambda: [half.result() for half in [two_processes().submit(part) for _ in range(2)]],
+        lambda: [part() for _ in range(2)], "one after another", repeats=9,
+    )  # fmt: skip
+
+
 def compilation():
     """A process that follows one particle, with the cache of compiled kernels and without."""
     code = (
@@ -224,5 +242,5 @@ CASES = [
     beside("Runge-Kutta, numpy", 256, runge_kutta(DENSE, 16), 3.3e-6, which=DENSE),
     field_sums(36), field_sums(146), field_sums(500), papers_run(),
     ensemble(36, 0.08e-6, False), ensemble(146, 0.2e-6, False), ensemble(36, 0.08e-6, True),
-    ensemble(146, 0.2e-6, True), low_rigidity(), compilation(),
+    ensemble(146, 0.2e-6, True), low_rigidity(), processes(), compilation(),
 ]  # fmt: skip
