@@ -2,86 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table, vstack
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from astropy.table import Table
 
 import obsfit
 from obsfit.emulate import load_emulator
 from obsfit.emulate.emulator import Emulator
-from obsfit.infer import Likelihood, Posterior, PowerTerm, WeightedSamples, run_importance
-from obsfit.infer.emulated import EmulatedPosterior, PredictiveCheck, predictive_check
+from obsfit.infer import Likelihood, Posterior, PowerTerm, run_importance
+from obsfit.infer.emulated import EmulatedPosterior
 from obsfit.infer.evidence import nested_evidence
-from obsfit.infer.left_out import leave_one_out
-from obsfit.plot.products import write_table
-from obsfit.plot.report import Comparison, DataSource, FigureEntry
-from obsfit.plot.runner import Context, generator
-from obsfit.plot.style import COLOURS, new_figure, save, series_style, styled
+from obsfit.plot.report import Comparison, FigureEntry
+from obsfit.plot.runner import Context, generator, load_program
 
 KEY = "fit-turbulence"
 TITLE = "Turbulence fitted through its emulator to power and a dipole at 10 to 42 TeV"
 PAPER = "Own fits"
 FIGURE = ""
 
-MAP = "hawc-icecube-2019-10TeV"
 EMULATOR = "turbulence"
-ALL, TEN, SERIES, POWERS, DIPOLES = "all data", "10 TeV map", "IceCube spectra", "all power", "dipoles"
 RIVALS = ("relative-diffusion", "hierarchical-cascade")
-CLAIM = 0.5
-NAMES = {
-    "log10_gyroradius": r"$\log_{10} r_L/\lambda_c$ at 10 TV", "turbulent_share": r"turbulent share $\eta$",
-    "energy_index": "spectral index $q$", "log10_amplitude": r"$\log_{10}$ amplitude $A$",
-    "gradient_angle": r"$\theta_\nabla$ to the field [rad]", "gradient_declination": r"$\delta_\nabla$ [rad]",
-    "gradient_right_ascension": r"$\alpha_\nabla$ [rad]",
-}  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Fit:
-    """One fit through the emulator and how well it predicts all data."""
-
-    name: str
-    posterior: EmulatedPosterior
-    samples: WeightedSamples
-    check: PredictiveCheck
-
-
-def left_out(emulator: Emulator, name: str) -> tuple[str, ...]:
-    """Return the labels that a case does not fit."""
-    kept = {
-        ALL: lambda label: True, TEN: lambda label: label.startswith(MAP),
-        SERIES: lambda label: label.startswith("icecube-2025"), POWERS: lambda label: " l=" in label,
-        DIPOLES: lambda label: " l=" not in label,
-    }[name]  # fmt: skip
-    return tuple(label for label in emulator.labels if not kept(label))
-
-
-def fit(emulator: Emulator, name: str, leave_out: Sequence[str], *, size: float, seed: int) -> Fit:
-    """Return one fit by importance sampling."""
-    posterior = EmulatedPosterior(emulator, leave_out=leave_out)
-    samples = run_importance(
-        posterior, rng=generator(seed, f"{KEY} {name}"), effective_size=size, max_evaluations=200_000
-    )
-    rng = generator(seed, f"{KEY} {name} predictive")
-    return Fit(name, posterior, samples, predictive_check(posterior, samples.resample(2000, rng=rng), rng=rng))
-
-
-def summary(fits: Sequence[Fit]) -> Table:
-    """Return one row for each parameter of each fit."""
-    parts = []
-    for one in fits:
-        table = one.samples.summary()
-        table.meta.clear()
-        table.add_column([one.name] * len(table), index=0, name="fit")
-        table["predictive_p"] = one.check.p_value
-        table["log_evidence"] = one.samples.log_evidence
-        parts.append(table)
-    return vstack(parts)
+fitted = load_program(Path(__file__).with_name("_turbulence.py"))
 
 
 def rivals(emulator: Emulator, *, size: float, seed: int) -> Table:
@@ -90,9 +33,9 @@ def rivals(emulator: Emulator, *, size: float, seed: int) -> Table:
     The others by nested sampling: the posterior of the cascade has a second region, which importance sampling misses.
     That of turbulence has one, where both agree, and each vector alone takes too long for nested sampling.
     """
-    (record,) = (one for one in emulator.folded.spectra if one.measurement == MAP)
+    (record,) = (one for one in emulator.folded.spectra if one.measurement == fitted.MAP)
     turbulence = run_importance(
-        EmulatedPosterior(emulator, leave_out=left_out(emulator, TEN)),
+        EmulatedPosterior(emulator, leave_out=fitted.left_out(emulator, fitted.TEN)),
         rng=generator(seed, f"{KEY} turbulence evidence"), effective_size=size, max_evaluations=200_000,
     )  # fmt: skip
     rows: list[dict[str, str | int | float]] = [
@@ -107,138 +50,23 @@ def rivals(emulator: Emulator, *, size: float, seed: int) -> Table:
     return Table(rows=rows)
 
 
-def draw(fits: Sequence[Fit], stem: Path) -> None:
-    """Draw the data over what the fit of all data predicts, and the parameters of each fit."""
-    check = fits[0].check.table
-    with styled():
-        figure = new_figure(7.4, 8.6)
-        places = figure.subplot_mosaic("PPPDDD;aabbcc;ddeeff", height_ratios=(1.25, 1.0, 1.0))
-        _draw_powers(places["P"], check)
-        _draw_dipoles(places["D"], check)
-        shown = [name for name in NAMES if name != "gradient_right_ascension"]
-        for place, name in zip("abcdef", shown, strict=True):
-            _draw_parameter(places[place], fits, name, labelled=place in "ad")
-        save(figure, stem)
-
-
-def _draw_powers(axes: Axes, check: Table) -> None:
-    """Powers over the predicted medians, one series for each spectrum."""
-    power = check[[" l=" in label for label in check["label"]]]
-    spectra = list(dict.fromkeys(label.rpartition(" ")[0] for label in power["label"]))
-    for number, name in enumerate(spectra):
-        rows = power[[label.startswith(f"{name} ") for label in power["label"]]]
-        ell = np.array([int(label.rpartition("=")[2]) for label in rows["label"]])
-        style = series_style(number)
-        place = ell + 0.14 * (number - 1.5)
-        for low, high, width in (("p2.5", "p97.5", 1.0), ("p16", "p84", 3.0)):
-            axes.vlines(place, rows[low] / rows["median"], rows[high] / rows["median"], color=style["color"],
-                        alpha=0.35, linewidth=width)  # fmt: skip
-        axes.plot(place, rows["data"] / rows["median"], color=style["color"], marker=style["marker"], markersize=4.5,
-                  linestyle="none", label=f"{rows['energy_tev'][0]:g} TeV")  # fmt: skip
-    axes.axhline(1.0, color="0.4", linewidth=0.8, linestyle=":")
-    axes.set(yscale="log", xlabel=r"multipole $\ell$", ylabel=r"$\hat C_\ell$ over predicted median")
-    axes.legend(fontsize=8, ncols=2, loc="lower left")
-
-
-def _draw_dipoles(axes: Axes, check: Table) -> None:
-    """Components of the dipoles with what is predicted of them."""
-    for number, axis in enumerate(("0h", "6h")):
-        rows = check[[label.endswith(f" {axis}") for label in check["label"]]]
-        style = series_style(number)
-        place = np.asarray(rows["energy_tev"]) * (1 + 0.05 * (number - 0.5))
-        for low, high, width in (("p2.5", "p97.5", 1.0), ("p16", "p84", 3.0)):
-            axes.vlines(
-                place, 1e3 * rows[low], 1e3 * rows[high], color=style["color"], alpha=0.35, linewidth=width
-            )
-        axes.plot(place, 1e3 * rows["data"], color=style["color"], marker=style["marker"], linestyle="none",
-                  markersize=4.5, label=rf"$\delta_{{{axis}}}$")  # fmt: skip
-    axes.axhline(0.0, color="0.4", linewidth=0.8, linestyle=":")
-    energies = np.unique(check["energy_tev"][[" l=" not in label for label in check["label"]]])
-    axes.set(xscale="log", xlabel="median energy [TeV]", ylabel=r"projected dipole [$10^{-3}$]",
-             xlim=(energies[0] / 1.5, energies[-1] * 1.5))  # fmt: skip
-    axes.set_xticks(energies, [f"{energy:g}" for energy in energies])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(fontsize=8, loc="lower left")
-
-
-def _draw_parameter(axes: Axes, fits: Sequence[Fit], name: str, *, labelled: bool) -> None:
-    """Intervals of one parameter by each fit, with the information gained; the axis spans the prior."""
-    prior = next(p.prior for p in fits[0].posterior.parameters if p.name == name)
-    for number, one in enumerate(fits):
-        column = one.samples.names.index(name)
-        low2, low, median, high, high2 = one.samples.quantile([0.025, 0.16, 0.5, 0.84, 0.975])[:, column]
-        bits = float(one.samples.summary()["bits"][column])
-        colour = COLOURS["blue"] if bits >= CLAIM else "0.55"
-        axes.hlines(-number, low2, high2, color=colour, linewidth=1.0)
-        axes.hlines(-number, low, high, color=colour, linewidth=3.0)
-        axes.plot(median, -number, marker="o", color=colour, markersize=4.5)
-        axes.text(0.98, -number + 0.16, f"{bits:.1f} bit", transform=axes.get_yaxis_transform(), ha="right",
-                  fontsize=7, color=colour)  # fmt: skip
-    axes.set(xlim=prior.ppf([1e-3, 1 - 1e-3]), ylim=(-len(fits) + 0.4, 0.7), xlabel=NAMES[name])
-    axes.set_yticks(-np.arange(len(fits)), [one.name for one in fits] if labelled else [""] * len(fits))
-    axes.tick_params(axis="y", length=0, labelsize=8)
-    axes.grid(False)
-
-
-def comparisons(fits: Sequence[Fit], evidence: Table, without: Table) -> tuple[Comparison, ...]:
-    """Return the numbers of the page."""
-    whole = fits[0]
-    table = whole.samples.summary()
-    found = [
-        Comparison(f"predictive p-value, {one.name}", None, one.check.p_value, note="small: the model fails")
-        for one in fits
-    ]
-    for row in table:
-        claim = "" if row["bits"] >= CLAIM else "; below half a bit: nothing may be claimed"
-        found.append(
-            Comparison(
-                f"{row['name']}, all data",
-                None,
-                float(row["median"]),
-                unit=str(row["unit"]),
-                note=f"68 %: {row['p16']:.3g} to {row['p84']:.3g}; {row['bits']:.2f} bit{claim}",
-            )
-        )
-    found += [
-        Comparison(f"p-value of {row['left_out']} by a fit without it", None, float(row["p_value"]))
-        for row in without
-    ]
-    base = float(evidence["log_evidence"][0])
-    for row in evidence[1:]:
-        found.append(
-            Comparison(
-                f"ln evidence of {row['model']} over turbulence, power of the 10 TeV map",
-                None,
-                float(row["log_evidence"]) - base,
-                note=f"+- {np.hypot(row['error'], evidence['error'][0]):.2g}",
-            )
-        )
-    return tuple(found)
-
-
 def make(context: Context) -> FigureEntry:
     emulator = load_emulator(EMULATOR)
     size = 4000.0 if context.full else 1000.0
-    fits = tuple(
-        fit(emulator, name, left_out(emulator, name), size=size, seed=context.seed)
-        for name in (ALL, TEN, SERIES, POWERS, DIPOLES)
-    )
+    fits = tuple(fitted.fit(emulator, name, size=size, seed=context.seed, key=KEY) for name in fitted.CASES)
     evidence = rivals(emulator, size=size, seed=context.seed)
-    without = leave_one_out(emulator, seed=context.seed, effective_size=size)
-    draw(fits, context.directory / "turbulence")
-    sources = tuple(DataSource.of(source) for source in fits[0].posterior.likelihood.terms[0].provenances)
+    without = fitted.predicted(emulator, size=size, seed=context.seed)
+    fitted.draw(fits, context.directory / "turbulence")
     choices = {"seed": context.seed, "effective_size": size, "emulator": EMULATOR}
-    for name, rows, text in (
-        ("fits", summary(fits), "Posterior of each parameter of each fit, with the information gained."),
-        (
-            "predictive",
-            fits[0].check.table,
-            "Data and what the fit of all data predicts of repeated observations.",
-        ),
-        ("left-out", without, "How each measurement is predicted by a fit of all others."),
-        ("evidence", evidence, "Evidence of the power of the 10 TeV map, l = 1 to 8, by model."),
-    ):
-        write_table(rows, context.directory / f"{name}.ecsv", data=sources, settings=choices, description=text)
+    sources = fitted.write_tables(context, fits, without, evidence, choices)
+    base = float(evidence["log_evidence"][0])
+    compared = [
+        Comparison(
+            f"ln evidence of {row['model']} over turbulence, power of the 10 TeV map", None,
+            float(row["log_evidence"]) - base, note=f"+- {np.hypot(row['error'], evidence['error'][0]):.2g}",
+        )
+        for row in evidence[1:]
+    ]  # fmt: skip
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",
         caption="Upper left: observed powers over the medians that the fit of all data predicts for one sky, with 68 "
@@ -251,6 +79,6 @@ def make(context: Context) -> FigureEntry:
         "power; ten lie within 68 percent. Of the parameters only the amplitude, near 10^-3, is learnt by more than "
         "half a bit; gyroradius, share of turbulence, index and direction follow their priors.",
         image="turbulence.png", table="fits.ecsv",
-        comparisons=comparisons(fits, evidence, without), data=sources, seed=context.seed,
+        comparisons=(*fitted.numbers(fits, without), *compared), data=sources, seed=context.seed,
         size_note="" if context.full else f"{size:.0f} effective samples for each fit",
     )  # fmt: skip

@@ -72,7 +72,7 @@ def study(
     from obsfit.plot.products import write_table
     from obsfit.study.calibration import study_kind
     from obsfit.study.coverage import CoverageConfiguration, is_calibrated, run_coverage
-    from obsfit.study.held_out import HeldOutConfiguration, run_held_out
+    from obsfit.study.held_out import CHECKS, HeldOutConfiguration, run_held_out
     from obsfit.study.universes import UniverseConfiguration, run_universes
 
     how: dict[str, Any] = {
@@ -103,9 +103,7 @@ def study(
         table = run_held_out(settings, **how)
         passed = is_calibrated(table)
         told = {"seed": settings.seed, "mocks": settings.mocks, "effective_size": settings.effective_size}
-        told |= {
-            f"{name}_below_5_percent": _rejected(table, name) for name in ("predictive_p", "other_p", "altered_p")
-        }
+        told |= {f"{check}_below_5_percent": _rejected(table, check) for check in CHECKS}
     else:
         settings = load_configuration(configuration, CoverageConfiguration)
         table = run_coverage(settings, **how)
@@ -123,19 +121,16 @@ def study(
         typer.echo("\n".join(table.pformat(max_width=-1)))
         typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
         if kind == "emulator":
-            typer.echo(
-                f"Predictive p-value below 5 %: {_rejected(table, 'predictive_p')} of the mocks, "
-                f"{_rejected(table, 'other_p')} of those of the other simulator, "
-                f"{_rejected(table, 'altered_p')} of those with altered small scales"
-            )
+            for check in CHECKS:
+                counts = ", ".join(f"{kind} {share}" for kind, share in _rejected(table, check).items())
+                typer.echo(f"{check} below 5 %: {counts}")
     if not passed:
         raise typer.Exit(4)
 
 
-def _rejected(table: Table, name: str) -> str:
-    """How many of the p-values in the meta data of a table are below 5 per cent."""
-    found = table.meta[name]
-    return f"{sum(p < 0.05 for p in found)} of {len(found)}"
+def _rejected(table: Table, check: str) -> dict[str, str]:
+    """How many universes of each kind have a p-value below 5 per cent, by the meta data of a table."""
+    return {kind: f"{sum(p < 0.05 for p in found)} of {len(found)}" for kind, found in table.meta[check].items()}
 
 
 def _systematics(configuration: Path, as_json: bool, how: dict[str, Any]) -> None:

@@ -57,6 +57,10 @@ class Prediction:
         Probability of a smaller number for each: uniform in 0..1 for a true model.
     effective_size : float
         Number of draws of data that it is made of; no p-value is below one over it.
+    power_tail : float
+        Probability of a sum of the logarithms of all powers at least as far out, on either side: near zero if there is
+        too much or too little power in all, which `p_value` sees late among many numbers. nan without powers. Uniform
+        in 0..1 for a true model.
     """
 
     p_value: float
@@ -64,6 +68,7 @@ class Prediction:
     labels: tuple[str, ...]
     pit: FloatArray
     effective_size: float
+    power_tail: float
 
 
 def predict_left_out(
@@ -131,9 +136,10 @@ def predict_left_out(
     density = surrogate.conditional_log_density(learnt, values, labels=unknown, given=known)
     density = density + folded.log_jacobian(theta, posterior.data, labels=posterior.left_out)
     each = np.full(size, 1.0 / size)
+    drawn, seen = _logarithms(drawn, powers), _logarithms(seen, powers)
     return Prediction(
-        _p_value(_logarithms(drawn, powers), _logarithms(seen, powers), each), float(logsumexp(density, b=share)),
-        posterior.left_out, pit, float(size),
+        _p_value(drawn, seen, each), float(logsumexp(density, b=share)), posterior.left_out, pit, float(size),
+        _tail(drawn[:, powers], seen[powers], each),
     )  # fmt: skip
 
 
@@ -149,10 +155,13 @@ def _of_one_sky(
     found = predicted_of_sky(posterior, np.asarray(samples), each, rng=rng, size=size)
     x, n_power = np.array(posterior.places), sum(len(record) for record in posterior.term.spectra)
     seen, powers = posterior.term.data[x], x < n_power
-    p_value = _p_value(_logarithms(found.drawn, powers), _logarithms(seen, powers), found.weight)
+    drawn, logarithms = _logarithms(found.drawn, powers), _logarithms(seen, powers)
     # Of so many draws no tail is known below half of one.
     pit = (found.effective_size * (found.weight @ (found.drawn < seen)) + 0.5) / (found.effective_size + 1.0)
-    return Prediction(p_value, found.log_density, posterior.left_out, pit, found.effective_size)
+    return Prediction(
+        _p_value(drawn, logarithms, found.weight), found.log_density, posterior.left_out, pit, found.effective_size,
+        _tail(drawn[:, powers], logarithms[powers], found.weight),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +218,15 @@ def _p_value(drawn: FloatArray, seen: FloatArray, weight: FloatArray) -> float:
     return (1.0 + number * further) / (1.0 + number)
 
 
+def _tail(drawn: FloatArray, seen: FloatArray, weight: FloatArray) -> float:
+    """Two-sided tail of the sum of the data among weighted draws, the datum as one among them; nan without data."""
+    if not seen.size:
+        return float("nan")
+    number = 1.0 / np.sum(weight**2)
+    below = (number * float(weight @ (drawn.sum(axis=1) < seen.sum())) + 0.5) / (number + 1.0)
+    return 2.0 * min(below, 1.0 - below)
+
+
 def leave_one_out(
     fitted: Emulator | Posterior,
     data: FloatArray | None = None,
@@ -243,10 +261,10 @@ def leave_one_out(
     Returns
     -------
     astropy.table.Table
-        One row for each: left_out, energy_tev (mean of its data), numbers, p_value and log_density of `Prediction`,
-        smallest_tail (of its data one by one, two-sided and times their number, at most one), samples (effective
-        number of the fit) and draws (that of predicted data). With k rows, a p-value below 0.05 / k is needed before
-        one of them means something.
+        One row for each: left_out, energy_tev (mean of its data), numbers, p_value, log_density and power_tail of
+        `Prediction`, smallest_tail (of its data one by one, two-sided and times their number, at most one), samples
+        (effective number of the fit) and draws (that of predicted data). With k rows, a p-value below 0.05 / k is
+        needed before one of them means something.
 
     Raises
     ------
@@ -279,19 +297,22 @@ def leave_one_out(
         )  # fmt: skip
         drawing = child_generator(seed, "predicted", *group)
         rows.append((", ".join(group), *_row(posterior, found, size, drawing), found.effective_size))
-    names = ("left_out", "energy_tev", "numbers", "p_value", "log_density", "smallest_tail", "draws", "samples")
+    names = (
+        "left_out", "energy_tev", "numbers", "p_value", "log_density", "smallest_tail", "power_tail", "draws",
+        "samples",
+    )  # fmt: skip
     return Table(rows=rows, names=names)
 
 
 def _row(
     posterior: EmulatedPosterior | PartialPosterior, found: WeightedSamples, size: int, rng: np.random.Generator
-) -> tuple[float, int, float, float, float, float]:
+) -> tuple[float, int, float, float, float, float, float]:
     """What a table says of one prediction, between its name and the samples of the fit."""
     predicted = predict_left_out(posterior, found.theta, found.weight, rng=rng, size=size)
     tails = 2.0 * np.minimum(predicted.pit, 1.0 - predicted.pit)
     return (
         float(left_out_energy(posterior).mean()), len(tails), predicted.p_value, predicted.log_density,
-        min(1.0, float(tails.min()) * len(tails)), predicted.effective_size,
+        min(1.0, float(tails.min()) * len(tails)), predicted.power_tail, predicted.effective_size,
     )  # fmt: skip
 
 

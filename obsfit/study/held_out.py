@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from obsfit.errors import ConfigurationError, ConvergenceError
 from obsfit.execute import child_generator, run_tasks
 from obsfit.infer.emulated import EmulatedPosterior, predictive_p
 from obsfit.infer.importance import run_importance
+from obsfit.infer.left_out import predict_left_out
 from obsfit.infer.one_sky_term import weight_name
 from obsfit.plugins import load_model
 from obsfit.study.coverage import coverage_table
 from obsfit.study.universes import observe_records
 
 logger = logging.getLogger(__name__)
+CHECKS = ("predictive_p", "small_scale_p")
+"""P-values of each universe, see `run_held_out`."""
 SAMPLES = 400
 """Posterior samples of each fit from which repeated data are drawn."""
 
@@ -47,9 +51,9 @@ class HeldOutConfiguration:
         "emulator".
     folds : int
         Into how many parts fields are divided. A universe is fitted by the emulator that learnt from the other parts.
-    other : str
-        Store of another simulator, relative to the file: as many universes as it has fields, up to `mocks`, are made of
-        it and fitted by the emulator that learnt from all fields. Empty: none.
+    other : str or tuple of str
+        Stores of other simulators, relative to the file: as many universes as each has fields, up to `mocks`, are made
+        of it and fitted by the emulator that learnt from all fields. They go by the names of their folders.
     small_scales : float
         Factor on the power at l >= 2 of a third set of universes, in the fields of the first: skies that the emulator
         does not know, of which the predictive check is to find out. 0: none.
@@ -70,7 +74,7 @@ class HeldOutConfiguration:
     emulator: str
     kind: str = "emulator"
     folds: int = 6
-    other: str = ""
+    other: str | tuple[str, ...] = ()
     small_scales: float = 0.0
     output: str = "emulator-coverage"
     effective_size: float = 400.0
@@ -84,6 +88,20 @@ class HeldOutConfiguration:
             raise ConfigurationError(f"mocks = {self.mocks}", expected="at least 1")
         if not 0.0 <= self.small_scales < np.inf:
             raise ConfigurationError(f"small_scales = {self.small_scales}", expected="a factor, or 0 for none")
+        if len(self.others) < len(set(self._other)):
+            raise ConfigurationError(
+                f"other = {list(self._other)}", expected="stores in folders of different names"
+            )
+
+    @property
+    def _other(self) -> tuple[str, ...]:
+        given = (self.other,) if isinstance(self.other, str) else self.other
+        return tuple(store for store in given if store)
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Stores of other simulators by the names of their folders, in letters, digits, _ and . alone."""
+        return {re.sub(r"[^\w.]", "_", Path(store).parent.name): store for store in self._other}
 
 
 def run_held_out(
@@ -107,8 +125,10 @@ def run_held_out(
     Table
         As `obsfit.study.coverage.coverage_table`, with columns ``width_68`` and ``bits``, medians of the length of
         68 % intervals and of the information gained. ``meta`` counts the mocks and those not converged, and has
-        ``predictive_p``, the posterior predictive p-value of each universe, and ``other_p`` and ``altered_p``, those of
-        the universes of the other simulator and with altered small scales.
+        ``predictive_p`` and ``small_scale_p``, the p-values of each universe by what it was made of: "universe", the
+        names of other simulators, and "altered" for small scales that were changed. The first is the posterior
+        predictive p-value. The second is the power at l >= 2, all of it, predicted from a fit of the dipole alone
+        (`left_out.Prediction.power_tail`; none if no power is at l >= 2, or nothing at l = 1).
 
     Raises
     ------
@@ -125,35 +145,32 @@ def run_held_out(
             expected=f"at most {model.fields}, one for each field of the store",
         )  # fmt: skip
     how: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "progress": progress}
-    parts = [str(part) for part in range(configuration.folds)] + (["all"] if configuration.other else [])
+    parts = [str(part) for part in range(configuration.folds)] + (["all"] if configuration.others else [])
     run_tasks(
         partial(_train, configuration, base.resolve()), [("emulator", part) for part in parts],
         store=store / "emulators", configuration={key: identity[key] for key in ("seed", "folds", "emulator")}, **how,
     )  # fmt: skip
-    keys = [("universe", index) for index in range(configuration.mocks)]
-    if configuration.other:
-        n_other = min(configuration.mocks, _opened(settings.model, base / configuration.other).fields)
-        keys += [("other", index) for index in range(n_other)]
+    sizes = {"universe": configuration.mocks}
+    for name, other in configuration.others.items():
+        sizes[name] = min(configuration.mocks, _opened(settings.model, base / other).fields)
     if configuration.small_scales:
-        keys += [("altered", index) for index in range(configuration.mocks)]
+        sizes["altered"] = configuration.mocks
+    keys = [(kind, index) for kind, size in sizes.items() for index in range(size)]
     outcomes = run_tasks(
         partial(_one_universe, configuration, base.resolve()), keys, store=store, configuration=identity, **how
     )  # fmt: skip
-    own = [one for key, one in zip(keys, outcomes, strict=True) if key[0] == "universe"]
-    finished = [one for one in own if one["ranks"] is not None]
+    by_kind = {kind: [one for key, one in zip(keys, outcomes, strict=True) if key[0] == kind] for kind in sizes}
+    finished = [one for one in by_kind["universe"] if one["ranks"] is not None]
     names = tuple(parameter.name for parameter in model.parameters)
     table = coverage_table(names, np.array([one["ranks"] for one in finished]))
     table["width_68"] = np.median([one["width"] for one in finished], axis=0)
     table["bits"] = np.median([one["bits"] for one in finished], axis=0)
     table.meta["mocks"] = configuration.mocks
-    table.meta["not_converged"] = len(own) - len(finished)
-    table.meta["predictive_p"] = [one["predictive_p"] for one in finished]
-    for kind in ("other", "altered"):
-        table.meta[f"{kind}_p"] = [
-            one["predictive_p"]
-            for key, one in zip(keys, outcomes, strict=True)
-            if key[0] == kind and one["predictive_p"] is not None
-        ]
+    table.meta["not_converged"] = configuration.mocks - len(finished)
+    for check in CHECKS:
+        table.meta[check] = {
+            kind: [one[check] for one in some if one[check] is not None] for kind, some in by_kind.items()
+        }
     return table
 
 
@@ -175,10 +192,10 @@ def _one_universe(configuration: HeldOutConfiguration, base: Path, what: str, in
     rng = child_generator(configuration.seed, what, index)
     settings, model, folded = _loaded(base / configuration.emulator)
     part = "all"
-    if what != "other":
-        part = str(field_parts(configuration, model.fields)[index])
+    if what in configuration.others:
+        model = _opened(settings.model, base / configuration.others[what])
     else:
-        model = _opened(settings.model, base / configuration.other)
+        part = str(field_parts(configuration, model.fields)[index])
     truth = model.field_theta(index, 1, rng=rng)
     truth[:, folded.names.index(RIGHT_ASCENSION)] = rng.uniform(0.0, 2.0 * np.pi)
     rigidity, alm = model.field_skies(index, truth, folded.lmax, rng=rng)
@@ -187,18 +204,23 @@ def _one_universe(configuration: HeldOutConfiguration, base: Path, what: str, in
         alm = alm * np.where(ell > 1, np.sqrt(configuration.small_scales), 1.0)
     errors = drawn_errors(folded, rng=rng)
     records = observe_records(configuration.noise_table, folded.records, alm[0], rigidity[0], errors, rng=rng)
-    posterior = EmulatedPosterior(
-        _stored(_place(configuration, base, part)), replace(folded, records=records).data
-    )
-    outcome: dict[str, Any] = {"truth": truth[0].tolist()}
+    emulator, data = _stored(_place(configuration, base, part)), replace(folded, records=records).data
+    posterior = EmulatedPosterior(emulator, data)
+    small = tuple(label for label in emulator.labels if " l=" in label and not label.endswith(" l=1"))
+    enough: dict[str, Any] = {
+        "effective_size": configuration.effective_size, "max_evaluations": configuration.max_evaluations
+    }  # fmt: skip
+    outcome: dict[str, Any] = {"truth": truth[0].tolist(), "small_scale_p": None}
     try:
-        found = run_importance(
-            posterior, rng=child_generator(configuration.seed, what, index, "fit"),
-            effective_size=configuration.effective_size, max_evaluations=configuration.max_evaluations,
-        )  # fmt: skip
+        found = run_importance(posterior, rng=child_generator(configuration.seed, what, index, "fit"), **enough)
+        if 0 < len(small) < len(emulator.labels):
+            own = child_generator(configuration.seed, what, index, "dipole")
+            alone = EmulatedPosterior(emulator, data, leave_out=small)
+            dipole = run_importance(alone, rng=own, **enough)
+            outcome["small_scale_p"] = predict_left_out(alone, dipole.theta, dipole.weight, rng=own).power_tail
     except ConvergenceError as error:
         logger.warning("%s %d: %s", what, index, error.problem)
-        return outcome | {"ranks": None, "width": None, "bits": None, "predictive_p": None}
+        return outcome | dict.fromkeys(("ranks", "width", "bits", "predictive_p", "small_scale_p"))
     low, high = found.quantile([0.16, 0.84])
     checking = child_generator(configuration.seed, what, index, "predictive")
     samples = found.resample(SAMPLES, rng=checking)

@@ -36,8 +36,8 @@ def dipole_library(lmax=3):
     )
 
 
-def simulated(library):
-    model = SimulatedTurbulence()
+def simulated(library, **options):
+    model = SimulatedTurbulence(**options)
     model.__dict__["skies"] = library
     return model
 
@@ -92,6 +92,34 @@ def test_turning_the_gradient_in_right_ascension_turns_the_sky():
     np.testing.assert_allclose(there[0], here[0] * np.exp(-1j * m * 1.3), atol=1e-12 * np.abs(here).max())
 
 
+def test_skies_continue_below_the_library_as_those_of_its_lowest_band():
+    model = simulated(dipole_library(), continued_decades=1.5)
+    theta = np.array([[-2.0, 0.5, 1.6, -3.0, 0.7, 0.4, 5.1]])
+    rigidity, skies = model.field_skies(0, theta, 3, rng=np.random.default_rng(1))
+    # Bands are a decade apart here: two of them hold one and a half. Gyroradius times path goes as r^(2 - q).
+    np.testing.assert_allclose(rigidity[0], [0.1, 1.0, 10.0, 100.0])
+    for number, power in ((0, 2), (1, 1)):
+        np.testing.assert_allclose(skies[0, number], skies[0, 2] * 10 ** (-0.4 * power), rtol=1e-12)
+    _, alone = simulated(dipole_library()).field_skies(0, theta, 3, rng=np.random.default_rng(1))
+    assert np.array_equal(alone[0], skies[0, 2:])
+
+
+def test_priors_are_those_of_the_library():
+    made = {"gyroradius": [1e-5, 0.1], "turbulent_share": [0.5, 1.0], "energy_index": [1.5, 1.8]}
+    library = replace(dipole_library(), configuration=made)
+    ends = [p.prior.support() for p in simulated(library, continued_decades=0.6).parameters[:3]]
+    np.testing.assert_allclose(ends, [(-4.5, -2.6), (0.5, 1.0), (1.5, 1.8)], atol=1e-9)
+    theta = simulated(library, log10_gyroradius=(-3.0, -2.9)).field_theta(0, 50, rng=np.random.default_rng(3))
+    assert theta[:, 0].min() >= -3.0
+    assert theta[:, 0].max() <= -2.9
+    narrow = replace(library, configuration=made | {"gyroradius": [1e-5, 1e-3]})
+    with pytest.raises(ConfigurationError, match="2 decades of rigidity"):
+        _ = simulated(narrow).parameters
+    for wrong in ({"continued_decades": -1.0}, {"log10_gyroradius": (-2.0, -3.0)}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            SimulatedTurbulence(**wrong)
+
+
 def test_the_noise_of_directions_is_taken_out_of_averages_over_bands():
     """Skies of known covariance between bands, with independent noise in two sets: chi-square scatter of 600 skies."""
     settings = replace(SMALL, fields=600, gyroradius=(0.01, 1.0), lmax=4)
@@ -137,7 +165,7 @@ def test_the_noise_of_directions_is_taken_out_of_averages_over_bands():
 
 
 def test_a_field_has_unit_strength_and_its_share_of_turbulence():
-    for geometry in ("isotropic", "composite"):
+    for geometry in ("isotropic", "composite", "slab"):
         settings = replace(SMALL, geometry=geometry, modes_per_decade=200.0)
         field = design_field(settings, 0.7, 1.6, 0)
         rng = np.random.default_rng(4)
@@ -165,7 +193,7 @@ def test_a_library_survives_its_file_and_the_command(tmp_path):
     assert library.alm.shape == (3, 2, 3, 10)
     write_design(tmp_path / "again.h5", library)
     assert np.array_equal(read_design(tmp_path / "again.h5").alm, library.alm)
-    model = SimulatedTurbulence(summary.path)
+    model = SimulatedTurbulence(summary.path, log10_gyroradius=(-1.0, -0.5))
     theta = model.field_theta(2, 5, rng=np.random.default_rng(1))
     assert np.array_equal(theta[:, 1:3], np.tile(design_points(SMALL)[2], (5, 1)))
     with pytest.raises(ModelDomainError, match="lmax 4"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from obsfit_models.turbulence.design_library import write_design
 from obsfit_models.turbulence.simulated import SimulatedTurbulence
 
 from obsfit.configuration import load_configuration
@@ -95,12 +96,14 @@ def test_a_small_study_resumes_and_does_not_use_the_field_of_a_universe(base, mo
     assert [one & set(np.flatnonzero(parts == number)) for number, one in enumerate(seen)] == [set()] * 4
     assert [len(one) for one in seen] == [30] * 4
     assert table.meta["not_converged"] == 0
-    assert len(table.meta["predictive_p"]) == 3
-    assert all(0 <= p <= 1 for p in table.meta["predictive_p"])
+    for check in held_out.CHECKS:
+        assert list(table.meta[check]) == ["universe"]
+        assert len(table.meta[check]["universe"]) == 3
+        assert all(0 <= p <= 1 for p in table.meta[check]["universe"])
     assert list(table["name"]) == [p.name for p in SimulatedTurbulence().parameters]
     again = run_held_out(replace(STUDY, mocks=2), base=base)
     assert len(seen) == 4
-    assert again.meta["predictive_p"] == table.meta["predictive_p"][:2]
+    assert again.meta["predictive_p"]["universe"] == table.meta["predictive_p"]["universe"][:2]
 
 
 def test_a_truth_that_the_fit_is_not_told_is_found(base):
@@ -116,3 +119,18 @@ def test_more_mocks_than_fields_are_refused(base):
         run_held_out(replace(STUDY, mocks=41), base=base)
     with pytest.raises(ConfigurationError, match="folds = 1"):
         replace(STUDY, folds=1)
+
+
+def test_small_scales_that_are_much_too_bright_are_found_by_what_the_dipole_predicts(base):
+    """A million times the power at l >= 2 is found in each of two universes; a simulator goes by its folder."""
+    design = SimulatedTurbulence().skies
+    (base / "the-same").mkdir()
+    write_design(base / "the-same" / "design.h5", design.of_fields(np.arange(2)))
+    study = replace(STUDY, mocks=2, small_scales=1e6, other=("the-same/design.h5",))
+    table = run_held_out(study, base=base)
+    found = table.meta["small_scale_p"]
+    assert list(found) == ["universe", "the_same", "altered"]
+    assert max(found["altered"]) < 0.002
+    assert [len(values) for values in found.values()] == [2, 2, 2]
+    with pytest.raises(ConfigurationError, match="different names"):
+        replace(study, other=("the-same/design.h5", "here/the-same/design.h5"))

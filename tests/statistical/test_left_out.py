@@ -68,6 +68,8 @@ def test_density_and_tails_are_those_of_the_closed_form():
     distance = (log_power[x] - centre) @ np.linalg.solve(covariance, log_power[x] - centre)
     # 20 000 draws: 4.5 errors of a share are 0.016 or less.
     assert found.p_value == pytest.approx(stats.chi2(2).sf(distance), abs=0.02)
+    score = (log_power[x].sum() - centre.sum()) / np.sqrt(covariance.sum())
+    assert found.power_tail == pytest.approx(2.0 * stats.norm.sf(abs(score)), abs=0.035)
 
 
 def test_weights_count():
@@ -136,11 +138,12 @@ def test_a_dipole_is_predicted_in_its_own_components():
     exact = stats.norm(0.8, 0.3).logpdf(size) + stats.norm(0.2, 0.3).logpdf(score)
     exact += -np.log(2.0 * np.pi * abs(turned) ** 2) - stats.norm.logpdf(score)
     assert found.log_density == pytest.approx(exact, rel=1e-9)
+    assert np.isnan(found.power_tail)
 
 
 def test_predictions_of_a_true_model_are_calibrated():
     """300 mocks with the truth from the prior and fits by quadrature: transforms are uniform by Kolmogorov and
-    Smirnov's test, four of single data and two p-values of both together: false alarm 0.001 each."""
+    Smirnov's test, four of single data, two p-values of both together, two of their sum: false alarm 0.001 each."""
     whole, rng = emulator(), np.random.default_rng(3)
     grid = np.linspace(-4.5, 4.5, 91)[:, None]
     pits, p_values = [], []
@@ -152,10 +155,10 @@ def test_predictions_of_a_true_model_are_calibrated():
             weight = np.exp(log_weight - log_weight.max())
             found = predict_left_out(posterior, grid, weight, rng=rng, size=400)
             pits.extend(found.pit)
-            p_values.append(found.p_value)
+            p_values.append((found.p_value, found.power_tail))
     for own in np.reshape(pits, (300, 4)).T:
         assert stats.kstest(own, "uniform").pvalue > 0.001
-    for own in np.reshape(p_values, (300, 2)).T:
+    for own in np.reshape(p_values, (300, 4)).T:
         assert stats.kstest(own, "uniform").pvalue > 0.001
 
 

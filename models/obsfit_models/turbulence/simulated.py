@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -29,39 +30,53 @@ REFERENCE_TV = 10.0
 PRODUCT = "design.h5"
 SHIPPED = "design.h5"
 
-# scipy's anglit with scale 2 has density cos(x) / 2: directions all over the sphere are equally likely.
-_PARAMETERS = (
-    Parameter(
-        "log10_gyroradius", uniform(-2.4, 0.8), unit="",
-        description="log10 of the gyroradius at 10 TV over the bend-over length, in the rms of the total field",
-        latex=r"\log_{10} r_L / \lambda_c",
-    ),
-    Parameter(
-        "turbulent_share", uniform(0.3, 0.7), unit="",
-        description="share of the turbulence in the energy of the field, sigma^2 / (1 + sigma^2)", latex=r"\eta",
-    ),
-    Parameter(
-        "energy_index", uniform(1.5, 0.4), unit="",
-        description="index q of the energy spectrum, E(k) as k^-q; 5/3 is Kolmogorov's", latex="q",
-    ),
-    Parameter(
-        "log10_amplitude", uniform(-3.6, 1.3), unit="",
-        description="log10 of the dipole that the gradient of the density is expected to make at 10 TV",
-        latex=r"\log_{10} A",
-    ),
-    Parameter(
-        "gradient_angle", anglit(0.5 * np.pi, 2.0), unit="rad",
-        description="angle between the gradient of the density and the mean field", latex=r"\theta_\nabla",
-    ),
-    Parameter(
-        "gradient_declination", anglit(0.0, 2.0), unit="rad",
-        description="declination towards which the density grows", latex=r"\delta_\nabla",
-    ),
-    Parameter(
-        "gradient_right_ascension", uniform(0.0, 2.0 * np.pi), unit="rad",
-        description="right ascension towards which the density grows", latex=r"\alpha_\nabla", period=2.0 * np.pi,
-    ),
-)  # fmt: skip
+BELOW, ABOVE = 1.1, 1.6
+"""Decades of rigidity below and above 10 TV that hold all but 5 % of the events of data at 10 to 42 TeV."""
+
+
+def _parameters(
+    gyroradius: Sequence[float], share: Sequence[float], index: Sequence[float]
+) -> tuple[Parameter, ...]:
+    """The parameters, with priors over ranges of log10 of the gyroradius, of the turbulent share and of the index."""
+    # scipy's anglit with scale 2 has density cos(x) / 2: directions all over the sphere are equally likely.
+    return (
+        Parameter(
+            "log10_gyroradius", _between(*gyroradius), unit="",
+            description="log10 of the gyroradius at 10 TV over the bend-over length, in the rms of the total field",
+            latex=r"\log_{10} r_L / \lambda_c",
+        ),
+        Parameter(
+            "turbulent_share", _between(*share), unit="",
+            description="share of the turbulence in the energy of the field, sigma^2 / (1 + sigma^2)", latex=r"\eta",
+        ),
+        Parameter(
+            "energy_index", _between(*index), unit="",
+            description="index q of the energy spectrum, E(k) as k^-q; 5/3 is Kolmogorov's", latex="q",
+        ),
+        Parameter(
+            "log10_amplitude", uniform(-3.6, 1.3), unit="",
+            description="log10 of the dipole that the gradient of the density is expected to make at 10 TV",
+            latex=r"\log_{10} A",
+        ),
+        Parameter(
+            "gradient_angle", anglit(0.5 * np.pi, 2.0), unit="rad",
+            description="angle between the gradient of the density and the mean field", latex=r"\theta_\nabla",
+        ),
+        Parameter(
+            "gradient_declination", anglit(0.0, 2.0), unit="rad",
+            description="declination towards which the density grows", latex=r"\delta_\nabla",
+        ),
+        Parameter(
+            "gradient_right_ascension", uniform(0.0, 2.0 * np.pi), unit="rad",
+            description="right ascension towards which the density grows", latex=r"\alpha_\nabla",
+            period=2.0 * np.pi,
+        ),
+    )  # fmt: skip
+
+
+def _between(low: float, high: float) -> Any:
+    """The uniform law between two numbers, which decimals of a configuration leave as they are written."""
+    return uniform(low, round(high - low, 9))
 
 
 @dataclass(frozen=True)
@@ -88,20 +103,60 @@ class SimulatedTurbulence:
     ----------
     library : Path or str, optional
         Product of ``obsfit ensemble`` with ``model = "simulated-turbulence"``. Default: the first 40 fields of
-        ``analyses/turbulence/design.toml``, which are shipped: enough to learn how to go about it.
+        ``analyses/turbulence/design.toml``, which are shipped: enough to learn how to go about it. Priors of share and
+        index are the ranges of its design.
+    continued_decades : float
+        By how many decades skies go on below the smallest gyroradius of the library, under the hypothesis that they
+        stay those of its lowest band, in units of gyroradius times expected path.
+    log10_gyroradius : (float, float), optional
+        Range of the gyroradius at 10 TV. Default: `BELOW` above the smallest gyroradius there is, to `ABOVE` below
+        the largest, which keeps all but 5 % of the events of data at 10 to 42 TeV inside.
+
+    Raises
+    ------
+    ConfigurationError
+        If a number makes no sense.
     """
 
     library: Path | str | None = None
+    continued_decades: float = 0.0
+    log10_gyroradius: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.continued_decades <= 2.0:
+            raise ConfigurationError(f"continued_decades = {self.continued_decades}", expected="0 to 2")
+        if self.log10_gyroradius is not None and not self.log10_gyroradius[0] < self.log10_gyroradius[1]:
+            raise ConfigurationError(
+                f"log10_gyroradius = {self.log10_gyroradius}", expected="two numbers that increase"
+            )
 
     @property
     def name(self) -> str:
         """Name of the entry point."""
         return "simulated-turbulence"
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Turbulence, gradient and its direction."""
-        return _PARAMETERS
+        """Turbulence, gradient and its direction.
+
+        Raises
+        ------
+        ConfigurationError
+            If the library holds too few rigidities for data at 10 to 42 TeV, and no range of gyroradii is given.
+        DataFormatError
+            As `skies`.
+        """
+        made, radii = self.skies.configuration, self.log10_gyroradius
+        if radii is None:
+            ends = np.log10(made["gyroradius"])
+            radii = (round(float(ends[0]) - self.continued_decades + BELOW, 6), round(float(ends[1]) - ABOVE, 6))
+            if not radii[0] < radii[1]:
+                raise ConfigurationError(
+                    f"the library holds {ends[1] - ends[0]:.2g} decades of rigidity", path=self.library,
+                    expected=f"more than {BELOW + ABOVE:.2g}, which the energies of data at 10 to 42 TeV span",
+                    remedy="Make a wider design, or give log10_gyroradius, the range at 10 TV.",
+                )  # fmt: skip
+        return _parameters(radii, made["turbulent_share"], made["energy_index"])
 
     @property
     def ensemble_settings(self) -> type[Any]:
@@ -165,7 +220,7 @@ class SimulatedTurbulence:
 
     def field_theta(self, field: int, size: int, *, rng: np.random.Generator) -> FloatArray:
         """Return parameter vectors (size, 7): share and index of the field, right ascension 0, else the prior."""
-        theta = draw_prior(_PARAMETERS, size, rng=rng)
+        theta = draw_prior(self.parameters, size, rng=rng)
         theta[:, 1:3] = self.skies.point[field]
         theta[:, 6] = 0.0
         return theta
@@ -173,7 +228,7 @@ class SimulatedTurbulence:
     def field_skies(
         self, field: int, theta: FloatArray, lmax: int, *, rng: np.random.Generator
     ) -> tuple[FloatArray, ComplexArray]:
-        """Return rigidities in TV (size, n_band) and skies (size, n_band, n_alm) of one field.
+        """Return rigidities in TV (size, n_band) and skies (size, n_band, n_alm) of one field, continued bands first.
 
         The gradient makes the angle of theta with the mean field, at a random angle about it; its direction in the sky
         is that of theta, and field and sky are turned by a random angle about it. Share and index of theta are not
@@ -190,8 +245,8 @@ class SimulatedTurbulence:
                 f"lmax {lmax}: the library ends at l = {library.lmax}", value=lmax,
                 expected=f"at most {library.lmax}", remedy="Make a design with a larger lmax and nside.",
             )  # fmt: skip
-        maps = truncated_alm(library.alm[field], lmax)
         share, index = (float(value) for value in library.point[field])
+        radii, maps = self._continued(truncated_alm(library.alm[field], lmax), share, index)
         vectors = np.atleast_2d(theta)
         about_field, about_gradient = rng.uniform(0.0, 2.0 * np.pi, size=(2, len(vectors)))
         skies = np.empty((len(vectors), maps.shape[0], maps.shape[-1]), dtype=np.complex128)
@@ -212,8 +267,16 @@ class SimulatedTurbulence:
                 turned = np.ascontiguousarray(one)
                 hp.rotate_alm(turned, psi, tilt, phi, lmax=lmax)
                 skies[s, b] = turned
-        rigidity = REFERENCE_TV * library.gyroradius / 10.0 ** vectors[:, :1]
-        return rigidity, skies
+        return REFERENCE_TV * radii / 10.0 ** vectors[:, :1], skies
+
+    def _continued(self, maps: ComplexArray, share: float, index: float) -> tuple[FloatArray, ComplexArray]:
+        """Gyroradii (n_band,) and maps (n_band, 3, n_alm) of a field, with the lowest band repeated below it."""
+        radii = self.skies.gyroradius
+        step = float(np.log10(radii[1] / radii[0])) if radii.size > 1 else 1.0
+        below = radii[0] * 10.0 ** (-step * np.arange(np.ceil(self.continued_decades / step - 1e-9), 0, -1))
+        unit = np.array([radius * expected_path(float(radius), share, index) for radius in (*below, radii[0])])
+        lowest = maps[0] * (unit[:-1] / unit[-1])[:, None, None]
+        return np.concatenate([below, radii]), np.concatenate([lowest, maps])
 
 
 def _rows(library: DesignLibrary) -> list[dict[str, float | int | str | None]]:

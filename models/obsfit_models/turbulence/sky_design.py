@@ -38,8 +38,8 @@ FloatArray = NDArray[np.float64]
 
 OUTER = 30.0
 """Largest wavelength, in units of the bend-over length."""
-SLAB_FRACTION = 0.2
-"""Share of the energy that is slab, in the composite geometry."""
+SLAB_FRACTION = {"composite": 0.2, "slab": 1.0}
+"""Share of the energy that is slab, in each geometry with slab; the rest is two-dimensional."""
 MEASURED = (1e-5, 1.0)
 """Gyroradii, in units of the bend-over length, at which `expected_path` was compared with orbits."""
 
@@ -86,7 +86,7 @@ class DesignSettings:
     resolved_to : float
         Each rigidity sees the waves with k r_L up to this.
     geometry : str
-        "isotropic", or "composite" of slab and two-dimensional waves.
+        "isotropic", "slab", or "composite" of slab and two-dimensional waves.
     output : str
         Folder of the results, relative to the file.
     """
@@ -106,7 +106,7 @@ class DesignSettings:
     sets: int = 2
     modes_per_decade: float = 25.0
     resolved_to: float = 10.0
-    geometry: Literal["isotropic", "composite"] = "isotropic"
+    geometry: Literal["isotropic", "composite", "slab"] = "isotropic"
     output: str = "design"
 
     @property
@@ -213,9 +213,10 @@ def design_field(settings: DesignSettings, share: float, index: float, field: in
     )
     modes, rms = modes_per_decade(spectrum, settings.modes_per_decade), np.sqrt(share)
     uniform = MagneticField(uniform=np.array([0.0, 0.0, np.sqrt(1.0 - share)]))
-    if settings.geometry == "composite":
-        return uniform + composite_waves(spectrum, slab_fraction=SLAB_FRACTION, modes=modes, rms=rms, rng=rng)
-    return uniform + isotropic_waves(spectrum, modes=modes, rms=rms, rng=rng)
+    if settings.geometry == "isotropic":
+        return uniform + isotropic_waves(spectrum, modes=modes, rms=rms, rng=rng)
+    slab = SLAB_FRACTION[settings.geometry]
+    return uniform + composite_waves(spectrum, slab_fraction=slab, modes=modes, rms=rms, rng=rng)
 
 
 def design_task(settings: DesignSettings, share: float, index: float, field: int) -> dict[str, Any]:
