@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 from obsfit.emulate.emulator import Emulator
 from obsfit.infer import WeightedSamples, run_importance
@@ -20,6 +21,7 @@ from obsfit.plot.report import Comparison, DataSource
 from obsfit.plot.runner import Context, generator
 from obsfit.plot.style import COLOURS, new_figure, save, series_style, styled
 
+FloatArray = NDArray[np.float64]
 PAPER = "Own fits"
 MAP = "hawc-icecube-2019-10TeV"
 ALL, TEN, SERIES, POWERS, DIPOLES = "all data", "10 TeV map", "IceCube spectra", "all power", "dipoles"
@@ -151,6 +153,43 @@ def _draw_parameter(axes: Axes, fits: Sequence[Fit], name: str, *, labelled: boo
 
 
 SMALL = "all power at l >= 2"
+ALARM = 0.05
+"""Share of own skies that a rule calls foreign."""
+
+
+def told_apart(
+    own: FloatArray, other: FloatArray, *, rng: np.random.Generator, parts: int = 6, repeats: int = 10
+) -> float:
+    """Return the share of other data that the best linear rule calls foreign, at a false alarm of `ALARM`.
+
+    The rule knows both kinds: Fisher's, of the difference of their means and the covariance within them. It is learnt
+    from fields other than those that it judges, in several parts, anew in each repeat.
+
+    Parameters
+    ----------
+    own, other : ndarray, shape (n_field, n, n_data)
+        Simulated data of each field, n_field at least `parts`.
+    rng : numpy.random.Generator
+        Of the parts.
+    parts, repeats : int
+        Into how many parts fields are divided, and how often.
+    """
+    shares = []
+    for _ in range(repeats):
+        scores = [np.empty(some.shape[:2]) for some in (own, other)]
+        place = [rng.permutation(np.arange(len(some)) % parts) for some in (own, other)]
+        for part in range(parts):
+            learnt = [
+                some[where != part].reshape(-1, some.shape[-1])
+                for some, where in zip((own, other), place, strict=True)
+            ]
+            means = [some.mean(axis=0) for some in learnt]
+            within = np.cov(np.concatenate([some - mean for some, mean in zip(learnt, means, strict=True)]).T)
+            rule = np.linalg.solve(within, means[1] - means[0])
+            for score, some, where in zip(scores, (own, other), place, strict=True):
+                score[where == part] = (some[where == part] - means[0]) @ rule
+        shares.append(np.mean(scores[1] > np.quantile(scores[0], 1.0 - ALARM)))
+    return float(np.mean(shares))
 
 
 def predicted(emulator: Emulator, *, size: float, seed: int) -> Table:

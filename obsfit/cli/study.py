@@ -122,8 +122,8 @@ def study(
         typer.echo(f"{table.meta['mocks']} mocks, {table.meta['not_converged']} not converged and left out")
         if kind == "emulator":
             for check in CHECKS:
-                counts = ", ".join(f"{kind} {share}" for kind, share in _rejected(table, check).items())
-                typer.echo(f"{check} below 5 %: {counts}")
+                found = ", ".join(f"{kind} {share}" for kind, share in _rejected(table, check).items())
+                typer.echo(f"{check} below 5 %: {found}")
     if not passed:
         raise typer.Exit(4)
 

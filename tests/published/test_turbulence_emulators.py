@@ -8,6 +8,7 @@ import pytest
 from astropy.table import Table
 from obsfit_models.turbulence.design_library import DesignLibrary, write_design
 from obsfit_models.turbulence.sky_design import expected_path
+from scipy import stats
 
 from obsfit.emulate import load_emulator
 from obsfit.infer.emulated import EmulatedPosterior
@@ -86,3 +87,16 @@ def test_the_published_continuation_is_that_of_the_whole_library():
     assert list(table["label"]) == list(load_emulator("interstellar-turbulence").folded.value_labels())
     # Half a decade below the edge, no number moves by more than a hundredth of its width on average.
     assert np.max(np.abs(table["mean_change"]) / table["width"]) < 0.01
+
+
+def test_a_linear_rule_has_the_power_of_normal_laws_a_known_distance_apart(interstellar):
+    """Two normal laws of three numbers, correlated, 400 fields of 5 each: power is Phi(d - 1.645) within 5 errors."""
+    rng = np.random.default_rng(8)
+    root = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.5, 0.2, 0.7]])
+    shift = root @ np.array([0.0, 1.2, 0.9])  # 1.5 standard deviations along its own direction
+    own, other = (rng.normal(size=(400, 5, 3)) @ root.T for _ in range(2))
+    power = interstellar.fitted.told_apart(own, other + shift, rng=rng)
+    expected = stats.norm.cdf(1.5 - stats.norm.ppf(0.95))
+    assert abs(power - expected) < 5 * np.sqrt(expected * (1 - expected) / 2000)
+    # Nothing to tell: the rule has no more power than false alarms.
+    assert interstellar.fitted.told_apart(own, other, rng=rng) < 0.05 + 5 * np.sqrt(0.05 * 0.95 / 2000)
