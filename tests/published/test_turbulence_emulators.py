@@ -20,6 +20,7 @@ RANGES = {
     "turbulence": [(-2.4, -1.6), (0.3, 1.0)],
     "interstellar-turbulence": [(-4.5, -2.6), (0.5, 1.0)],
 }
+NUMBERS = {"turbulence": 12, "interstellar-turbulence": 11}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,10 @@ def interstellar():
 @pytest.mark.parametrize("name", RANGES)
 def test_errors_of_an_emulator_are_below_a_fifth_of_what_it_predicts(name):
     emulator = load_emulator(name)
-    assert len(emulator.checks) == 12
+    assert len(emulator.checks) == NUMBERS[name]
     assert np.max(emulator.checks["ratio"]) < 0.2
-    # Twelve transforms of fields held out: false alarm 0.01 in all.
-    assert np.min(emulator.checks["p_value"]) > 0.01 / 12
+    # Transforms of fields held out: false alarm 0.01 in all.
+    assert np.min(emulator.checks["p_value"]) > 0.01 / NUMBERS[name]
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -83,9 +84,9 @@ def test_a_continuation_changes_nothing_where_skies_do_not_change_and_is_seen_wh
 
 def test_the_published_continuation_is_that_of_the_whole_library():
     table = Table.read(FITS / "interstellar_continuation.ecsv", format="ascii.ecsv")
-    assert table.meta["fields"] == 192
+    assert table.meta["fields"] == 300
     assert list(table["label"]) == list(load_emulator("interstellar-turbulence").folded.value_labels())
-    # Half a decade below the edge, no number moves by more than a hundredth of its width on average.
+    # As far below the edge as the emulator goes, no number moves by more than a hundredth of its width on average.
     assert np.max(np.abs(table["mean_change"]) / table["width"]) < 0.01
 
 
