@@ -121,7 +121,7 @@ def make(context: Context) -> FigureEntry:
         table = continuation(LIBRARY, emulator, seed=context.seed)
         write_table(
             table, context.directory / "continuation.ecsv", settings=choices,
-            description="Change of simulated data by the hypothesis below the library, half a decade higher.",
+            description="Change of simulated data by the hypothesis below the library, 0.75 decades higher.",
         )  # fmt: skip
     else:
         table = Table.read(PUBLISHED, format="ascii.ecsv")
