@@ -141,13 +141,9 @@ def make(context: Context) -> FigureEntry:
     ]  # fmt: skip
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",
-        caption="Upper left: observed powers over the medians that the fit of all data predicts for one sky, with 68 "
-        "(thick) and 95 percent of repeated skies; upper right: projected dipole with the same. Below: each parameter "
-        "by five fits, over its prior; in grey where less than half a bit was learnt and nothing may be claimed. One "
-        "gradient of the density in isotropic turbulence with a mean field; gyroradii at 10 TV of 3.2e-5 to 2.5e-3 of "
-        "the bend-over length (110 to 1.4 pc at 3 uG). Hypothesis: below gyroradii of 1e-5, where the library of "
-        "skies ends, they stay those of its lowest band. Protons; the realisation and the angle of the field about "
-        "the gradient are averaged over. Its calibration: docs/turbulence-fits.md.",
+        caption=fitted.CAPTION + "Gyroradii at 10 TV of 3.2e-5 to 2.5e-3 of the bend-over length (110 to 1.4 pc at 3 "
+        "uG). Hypothesis: below gyroradii of 1e-5, where the library of skies ends, they stay those of its lowest "
+        "band.",
         alt="All eleven numbers lie within the central 68 percent of repeated skies, which span one to two decades of "
         "power. No parameter is learnt by more than half a bit: gyroradius, share of turbulence, index and direction "
         "follow their priors, the amplitude is near 10^-3.",

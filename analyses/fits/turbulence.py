@@ -144,12 +144,8 @@ def make(context: Context) -> FigureEntry:
     ]  # fmt: skip
     return FigureEntry(
         KEY, PAPER, FIGURE, TITLE, "own result",
-        caption="Upper left: observed powers over the medians that the fit of all data predicts for one sky, with 68 "
-        "(thick) and 95 percent of repeated skies; upper right: projected dipole with the same. Below: each parameter "
-        "by five fits, over its prior; in grey where less than half a bit was learnt and nothing may be claimed. One "
-        "gradient of the density in isotropic turbulence with a mean field; the emulator knows gyroradii at 10 TV of "
-        "0.004 to 0.025 of the bend-over length (0.9 to 0.14 pc at 3 uG) and refuses others. Protons; the realisation "
-        "and the angle of the field about the gradient are averaged over. Its calibration: docs/turbulence-fits.md.",
+        caption=fitted.CAPTION + "The emulator knows gyroradii at 10 TV of 0.004 to 0.025 of the bend-over length (0.9 "
+        "to 0.14 pc at 3 uG) and refuses others.",
         alt="All twelve numbers lie within the central 95 percent of repeated skies, which span two to four decades of "
         "power; ten lie within 68 percent. Of the parameters only the amplitude, near 10^-3, is learnt by more than "
         "half a bit; gyroradius, share of turbulence, index and direction follow their priors.",
