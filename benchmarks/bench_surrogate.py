@@ -28,7 +28,7 @@ def made():
         log_scale=0.05 * RNG.normal(size=(N_REP, n_feature, N_DATA)),
         knots=np.cumsum(RNG.uniform(0.5, 0.9, (N_REP, N_DATA, 7)), axis=2) - 2.8, scores=scores,
         slopes=RNG.uniform(0.8, 1.2, (N_REP, N_DATA, 7)), tails=np.zeros((N_REP, N_DATA, 2)),
-        correlation=np.broadcast_to(near, (N_REP, N_DATA, N_DATA)).copy(),
+        correlation=np.broadcast_to(near, (N_REP, 1, N_DATA, N_DATA)).copy(),
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def in_turn():
             score, slope = np.empty((2, N_DATA))
             for j, z in enumerate((VALUES - basis @ s.mean[r]) * np.exp(-log_scale)):
                 score[j], slope[j] = one_score(z, s.knots[r, j], s.scores, s.slopes[r, j])
-            law = stats.multivariate_normal(np.zeros(N_DATA), s.correlation[r])
+            law = stats.multivariate_normal(np.zeros(N_DATA), s.correlation[r, 0])
             each.append(law.logpdf(score) + np.sum(np.log(slope) - log_scale))
         found.append(np.logaddexp.reduce(each) - np.log(N_REP))
     return np.array(found)

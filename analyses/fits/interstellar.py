@@ -145,8 +145,8 @@ def make(context: Context) -> FigureEntry:
         "uG). Hypothesis: below gyroradii of 1e-5, where the library of skies ends, they stay those of its lowest "
         "band.",
         alt="All eleven numbers lie within the central 68 percent of repeated skies, which span one to two decades of "
-        "power. No parameter is learnt by more than half a bit: gyroradius, share of turbulence, index and direction "
-        "follow their priors, the amplitude is near 10^-3.",
+        "power. Half a bit is learnt of the amplitude, which is near 10^-3: gyroradius, share of turbulence, index and "
+        "direction follow their priors.",
         image="turbulence.png", table="fits.ecsv",
         comparisons=(*fitted.numbers(fits, without), *compared), data=sources, seed=context.seed,
         size_note="" if context.full else f"{size:.0f} effective samples for each fit; the continuation: full run",

@@ -64,10 +64,15 @@ class EmulatorConfiguration:
         Where simulated skies end.
     degree : int or tuple of int
         Total degree of the polynomials of the mean; of several, the one that predicts held-out fields best.
+    scale_degree : int, optional
+        Total degree of the polynomials of the logarithm of the scale. Default: that of the mean, but at most 1.
     replicates : int
         How many times fields are drawn with replacement, for the error of what is learnt.
     features : mapping
         Functions of parameters that stand for them in the polynomials, such as gradient_angle = ["cos"].
+    correlation_along : str
+        Parameter along which the correlation of the data changes, such as an amplitude where they have noise. Default:
+        it is the same everywhere.
     errors : FoldingErrors
         Errors of observations that are drawn.
     outside : float
@@ -85,10 +90,19 @@ class EmulatorConfiguration:
     per_field: int = 40
     lmax: int = 10
     degree: int | tuple[int, ...] = 2
+    scale_degree: int | None = None
     replicates: int = 12
     features: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    correlation_along: str = ""
     errors: FoldingErrors = field(default_factory=FoldingErrors)
     outside: float = 0.05
+
+    def learning(self) -> dict[str, Any]:
+        """How the surrogate is learnt, in the words of `train_emulator`."""
+        return {
+            "degree": self.degree, "scale_degree": self.scale_degree, "replicates": self.replicates,
+            "features": self.features, "correlation_along": self.correlation_along,
+        }  # fmt: skip
 
 
 def train_configured(
@@ -116,14 +130,19 @@ def train_configured(
     model, folded = configured_training(configuration, base=base)
     options = {name: _beside(value, base) for name, value in configuration.options.items()}
     _check_features(configuration.features, folded.learnt)
+    if configuration.correlation_along not in ("", *folded.learnt):
+        raise ConfigurationError(
+            f"correlation_along = {configuration.correlation_along!r} is nothing to learn from",
+            value=configuration.correlation_along, expected=f"one of {', '.join(folded.learnt)}, or none",
+        )  # fmt: skip
     fields = _fields(configuration, model)
     told = asdict(configuration)
     # The file and the folder of the run are no part of what was trained.
     told.pop("output")
     told["options"] = {name: _named(value) for name, value in options.items()}
     emulator = train_emulator(
-        model, folded, range(fields), configuration.per_field, seed=configuration.seed, degree=configuration.degree,
-        replicates=configuration.replicates, features=configuration.features, configuration=told | {"fields": fields},
+        model, folded, range(fields), configuration.per_field, seed=configuration.seed,
+        configuration=told | {"fields": fields}, **configuration.learning(),
     )  # fmt: skip
     write_emulator(output, emulator, overwrite=overwrite)
     return emulator, output
@@ -202,12 +221,19 @@ def emulated_records(data: EmulatedData, *, base: Path) -> list[PowerSpectrum | 
 
 def _check_numbers(configuration: EmulatorConfiguration) -> None:
     degrees = configuration.degree if isinstance(configuration.degree, tuple) else (configuration.degree,)
+    scale = configuration.scale_degree
     wrong = [
         ("seed", configuration.seed, configuration.seed >= 0, "a whole number of at least 0"),
         ("fields", configuration.fields, configuration.fields >= 0, "a whole number of at least 0, 0 for all"),
         ("per_field", configuration.per_field, configuration.per_field >= 1, "a whole number of at least 1"),
         ("lmax", configuration.lmax, configuration.lmax >= 1, "a multipole of at least 1"),
         ("degree", configuration.degree, degrees and all(0 <= d <= 12 for d in degrees), "degrees from 0 to 12"),
+        (
+            "scale_degree",
+            scale,
+            scale is None or 0 <= scale <= min(degrees, default=0),
+            "0 to the degree of the mean",
+        ),
         ("replicates", configuration.replicates, configuration.replicates >= 2, "at least 2, for their scatter"),
         ("outside", configuration.outside, 0.0 <= configuration.outside < 1.0, "a share of at least 0, below 1"),
     ]

@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 Record = PowerSpectrum | DipoleMeasurements
 
 FORMAT = "emulator"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FOLDS = 5
 """Into how many parts fields are divided, each of which is predicted from the others."""
 
@@ -141,8 +141,10 @@ def train_emulator(
     *,
     seed: int,
     degree: int | Sequence[int] = 2,
+    scale_degree: int | None = None,
     replicates: int = 12,
     features: Mapping[str, Sequence[str]] | None = None,
+    correlation_along: str = "",
     configuration: Mapping[str, Any] | None = None,
     check: bool = True,
 ) -> Emulator:
@@ -156,7 +158,7 @@ def train_emulator(
         What is observed.
     fields, per_field, seed
         As `training_set`.
-    degree, replicates, features
+    degree, scale_degree, replicates, features, correlation_along
         As `fit_surrogate`; at least two replicates, whose scatter is the error.
     configuration : mapping, optional
         What to keep of where this comes from.
@@ -178,17 +180,16 @@ def train_emulator(
         As `training_set` and `fit_surrogate`.
     """
     training = training_set(model, folded, fields, per_field, seed=seed)
-    surrogate = fit_surrogate(
-        training, degree=degree, replicates=replicates, features=features,
-        rng=child_generator(seed, "surrogate"),
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "scale_degree": scale_degree, "replicates": replicates, "features": features,
+        "correlation_along": correlation_along,
+    }  # fmt: skip
+    surrogate = fit_surrogate(training, degree=degree, rng=child_generator(seed, "surrogate"), **how)
     if not check:
         return Emulator(model.name, model.parameters, folded, surrogate, dict(configuration or {}))
     checks = surrogate_errors(training, surrogate, rng=child_generator(seed, "errors"))
     chosen = int(surrogate.exponents.sum(axis=1).max())
-    pit = held_out_pit(
-        training, degree=chosen, replicates=replicates, features=features, rng=child_generator(seed, "held out")
-    )
+    pit = held_out_pit(training, degree=chosen, rng=child_generator(seed, "held out"), **how)
     checks["p_value"] = [float(stats.kstest(column, "uniform").pvalue) for column in pit.T]
     return Emulator(model.name, model.parameters, folded, surrogate, dict(configuration or {}), checks)
 
@@ -197,8 +198,10 @@ def held_out_pit(
     training: TrainingSet,
     *,
     degree: int,
+    scale_degree: int | None = None,
     replicates: int,
     features: Mapping[str, Sequence[str]] | None = None,
+    correlation_along: str = "",
     rng: np.random.Generator,
 ) -> FloatArray:
     """Return the probability integral transform of one simulation of each group, predicted from other groups.
@@ -217,7 +220,10 @@ def held_out_pit(
     found = np.empty((len(groups), len(training.labels)))
     for part in range(FOLDS):
         inside = training.of_groups(groups[fold != part])
-        surrogate = fit_surrogate(inside, degree=degree, replicates=replicates, features=features, rng=rng)
+        surrogate = fit_surrogate(
+            inside, degree=degree, scale_degree=scale_degree, replicates=replicates, features=features,
+            correlation_along=correlation_along, rng=rng,
+        )  # fmt: skip
         rows = first[fold == part]
         # Parameters at the edge of all fields may be a little outside those of the others: there, the edge is taken.
         theta = np.clip(training.theta[rows], *surrogate.domain)

@@ -3,12 +3,15 @@ r"""Surrogates: conditional densities of folded data, learnt from simulations th
 What a surrogate is: `obsfit.emulate.surrogate_density`. How it is learnt:
 
 * the mean of each datum by least squares with a slight ridge, on polynomials of the parameters;
+* the scatter about it by the residuals, made larger by what the fit took of them: :math:`(1 - H_g)^{-1/2} r_g` for each
+  group, with its block of the matrix :math:`H` that turns data into fitted values (Bell and McCaffrey 2002);
 * the logarithm of its scale by maximum likelihood of the absolute residuals, :math:`\ln s + |r|/s`, which is convex
   and does not hang on single large residuals as squares would;
 * its shape by quantiles of the standardised residuals, and beyond the outermost by the exponential tail of
   maximum likelihood;
 * the correlation of the normal scores by their second moments, shrunk to the unit matrix by what predicts groups that
-  were held out best.
+  were held out best. One that changes along a parameter: each product :math:`u_i u_j` by least squares as a
+  function that is linear between its nodes.
 
 Each group counts alike. The error of all this comes from replicates: groups, not simulations, are drawn with
 replacement, and everything but the two choices above (degree, shrinkage) is learnt again.
@@ -18,18 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
 from astropy.table import Table
 from scipy.special import ndtr
 
+from obsfit.emulate.correlated_scores import NormalScores, Place
 from obsfit.emulate.surrogate_density import (
     FUNCTIONS,
     FloatArray,
     IntArray,
     Surrogate,
     base_columns,
+    place_along,
     polynomial,
     spline,
 )
@@ -48,10 +54,16 @@ TAIL = 0.0
 """Number c of the tails: exponential, which is safe for data in them. They hold too few groups to choose by."""
 RIDGE = 0.1
 """Penalty of a squared coefficient, in units of the residual variance of one group: a prior three times as wide."""
+LEAST_LEFT = 0.1
+"""Least eigenvalue of 1 - H for a group by which its residuals are made larger."""
 LEAST_GROUPS = 10
 """Fewest groups that something can be learnt from."""
 LEAST_SIMULATIONS = 200
 """Fewest simulations: some must lie in the tails, beyond the outermost knots, of each replicate."""
+NODES = 3
+"""Places along a parameter at which a correlation that changes is learnt: it may rise and then stay."""
+LEAST_VARIANCE = 0.01
+"""Least eigenvalue of a correlation at a node, where least squares may go below."""
 FOLDS = 5
 """Into how many parts groups are divided where some are held out."""
 
@@ -63,6 +75,7 @@ def fit_surrogate(
     scale_degree: int | None = None,
     replicates: int = 12,
     features: Mapping[str, Sequence[str]] | None = None,
+    correlation_along: str = "",
     rng: np.random.Generator,
 ) -> Surrogate:
     """Return the conditional density of the data of a training set given its parameters.
@@ -83,6 +96,8 @@ def fit_surrogate(
     features : mapping of str to sequence of str, optional
         Functions of a parameter (see `surrogate_density.FUNCTIONS`) that stand for it in the polynomials, as
         ``{"gradient_declination": ("sin", "cos")}``. Default: the parameter itself.
+    correlation_along : str
+        Parameter along which the correlation changes. Default: it is the same everywhere.
     rng : numpy.random.Generator
         Source of random numbers.
 
@@ -98,9 +113,12 @@ def fit_surrogate(
     if replicates < 1:
         raise ValueError(f"replicates = {replicates}: expected at least 1")
     if not isinstance(degree, int):
-        scores = choose_degree(training, degree, scale_degree=scale_degree, features=features, rng=rng)
+        scores = choose_degree(
+            training, degree, scale_degree=scale_degree, features=features, correlation_along=correlation_along,
+            rng=rng,
+        )  # fmt: skip
         degree = int(scores["degree"][np.argmax(scores["log_density"])])
-    design = _Design.of(training, degree, scale_degree, features)
+    design = _Design.of(training, degree, scale_degree, features, correlation_along)
     fold = _folds(design.n_group, rng)
     shrinkage = _choose_shrinkage(design, fold)
     parts = [_fit(design, count, shrinkage) for count in _counts(design.n_group, replicates, rng)]
@@ -117,6 +135,7 @@ def choose_degree(
     *,
     scale_degree: int | None = None,
     features: Mapping[str, Sequence[str]] | None = None,
+    correlation_along: str = "",
     rng: np.random.Generator,
 ) -> Table:
     """Return how well polynomials of several degrees predict groups that were held out.
@@ -136,7 +155,7 @@ def choose_degree(
     candidates = list(candidates)
     if not candidates:
         raise ValueError("there is no degree to choose from")
-    designs = [_Design.of(training, degree, scale_degree, features) for degree in candidates]
+    designs = [_Design.of(training, degree, scale_degree, features, correlation_along) for degree in candidates]
     fold = _folds(designs[0].n_group, rng)
     scores = np.stack([_held_out(design, fold) for design in designs])
     best = scores[int(np.argmax(scores.mean(axis=1)))]
@@ -221,6 +240,7 @@ class _Design:
     basis: FloatArray
     group: IntArray
     n_group: int
+    correlation_along: str
 
     @classmethod
     def of(
@@ -229,6 +249,7 @@ class _Design:
         degree: int,
         scale_degree: int | None,
         features: Mapping[str, Sequence[str]] | None,
+        correlation_along: str,
     ) -> _Design:
         if scale_degree is None:
             scale_degree = min(degree, 1)
@@ -243,6 +264,10 @@ class _Design:
                 raise ValueError(
                     f"features of {name}: {kinds}, expected some of {list(FUNCTIONS)} for one of {training.names}"
                 )
+        if correlation_along and correlation_along not in training.names:
+            raise ValueError(
+                f"correlation_along = {correlation_along!r}: expected one of {training.names}, or none"
+            )
         ordered = _in_order(training)
         labels, group = np.unique(ordered.group, return_inverse=True)
         if len(labels) < LEAST_GROUPS:
@@ -261,11 +286,30 @@ class _Design:
                 f"{len(exponents)} polynomials for {len(base)} simulations: expected at most half of that"
             )
         basis = polynomial((base - centre) / spread, exponents)
-        return cls(ordered, chosen, centre, spread, exponents, scale_degree, basis, group, len(labels))
+        return cls(
+            ordered, chosen, centre, spread, exponents, scale_degree, basis, group, len(labels), correlation_along
+        )
 
     @property
     def values(self) -> FloatArray:
         return self.training.values
+
+    @property
+    def domain(self) -> FloatArray:
+        """Smallest and largest value of each parameter, (2, n_par)."""
+        theta = self.training.theta
+        return np.stack([theta.min(axis=0), theta.max(axis=0)])
+
+    @property
+    def nodes(self) -> int:
+        """At how many places a correlation is learnt."""
+        return NODES if self.correlation_along else 1
+
+    @cached_property
+    def place(self) -> Place:
+        """Where each simulation is along the parameter of the correlation."""
+        theta = self.training.theta
+        return place_along(theta, self.training.names, self.domain, self.correlation_along, self.nodes)
 
     def weights(self, count: FloatArray) -> FloatArray:
         """Weight of each simulation, one in all, if group g counts `count[g]` times; (n,)."""
@@ -275,7 +319,7 @@ class _Design:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one fit finds: coefficients (n_feature, n_data), maps (n_data, n_knot), correlation (n_data, n_data)."""
+    """What one fit finds: coefficients (n_feature, n_data), maps (n_data, n_knot) and correlations at nodes."""
 
     mean: FloatArray
     log_scale: FloatArray
@@ -286,13 +330,12 @@ class _Part:
 
 
 def _surrogate(design: _Design, parts: Sequence[_Part], configuration: Mapping[str, object]) -> Surrogate:
-    theta = design.training.theta
     fields = ("mean", "log_scale", "knots", "slopes", "tails", "correlation")
     stacked = {name: np.stack([getattr(part, name) for part in parts]) for name in fields}
     return Surrogate(
         names=design.training.names, labels=design.training.labels, features=design.features,
-        domain=np.stack([theta.min(axis=0), theta.max(axis=0)]), centre=design.centre, spread=design.spread,
-        exponents=design.exponents, scores=SCORES, configuration=configuration, **stacked,
+        domain=design.domain, centre=design.centre, spread=design.spread, exponents=design.exponents, scores=SCORES,
+        configuration=configuration, correlation_along=design.correlation_along, **stacked,
     )  # fmt: skip
 
 
@@ -336,13 +379,14 @@ def _fit(design: _Design, count: FloatArray, shrinkage: float) -> _Part:
     weight = design.weights(count)
     ridge = RIDGE / count.sum()
     mean = _least_squares(design.basis, design.values, weight, ridge)
-    residual = design.values - design.basis @ mean
+    residual = _enlarged(design.values - design.basis @ mean, design, weight, ridge)
     low = design.exponents.sum(axis=1) <= design.scale_degree
     log_scale = np.zeros_like(mean)
     log_scale[low] = _log_scale(design.basis[:, low], np.abs(residual), weight, ridge)
     standard = residual * np.exp(-(design.basis @ log_scale))
     maps = _maps(standard, weight)
-    return _Part(mean, log_scale, *maps, _shrunk(_moments(standard, maps, weight), shrinkage))
+    moments = _moments(_normal_scores(standard, maps), design, weight)
+    return _Part(mean, log_scale, *maps, _shrunk(moments, shrinkage))
 
 
 def _normal_matrix(basis: FloatArray, weight: FloatArray, ridge: float) -> FloatArray:
@@ -356,6 +400,23 @@ def _least_squares(basis: FloatArray, values: FloatArray, weight: FloatArray, ri
     """Coefficients of the weighted mean, (n_feature, n_data); the constant, which comes first, is not penalised."""
     right = basis.T @ (weight[:, None] * values)
     return np.asarray(np.linalg.solve(_normal_matrix(basis, weight, ridge), right), dtype=np.float64)
+
+
+def _enlarged(residual: FloatArray, design: _Design, weight: FloatArray, ridge: float) -> FloatArray:
+    """Residuals (n, n_data) as large as those of groups that were not learnt from, (1 - H_g)^(-1/2) r_g.
+
+    A mean of many coefficients comes near to what it learns from: without this, a tenth of the variance may be missing.
+    What coefficients err elsewhere is not in it; the scatter of replicates is.
+    """
+    factor = np.linalg.cholesky(_normal_matrix(design.basis, weight, ridge))
+    scaled = np.sqrt(weight)[:, None] * np.linalg.solve(factor, design.basis.T).T
+    found = residual.copy()
+    order = np.argsort(design.group, kind="stable")
+    for rows in np.split(order, np.cumsum(np.bincount(design.group))[:-1]):
+        direction, size, _ = np.linalg.svd(scaled[rows], full_matrices=False)
+        more = 1.0 / np.sqrt(np.maximum(1.0 - size**2, LEAST_LEFT)) - 1.0
+        found[rows] += direction @ (more[:, None] * (direction.T @ residual[rows]))
+    return found
 
 
 def _log_scale(basis: FloatArray, size: FloatArray, weight: FloatArray, ridge: float) -> FloatArray:
@@ -419,19 +480,33 @@ def _tail_slope(excess: FloatArray, share: FloatArray, edge: float) -> float:
     return float(slope)
 
 
-def _moments(
-    standard: FloatArray, maps: tuple[FloatArray, FloatArray, FloatArray], weight: FloatArray
-) -> FloatArray:
+def _normal_scores(standard: FloatArray, maps: tuple[FloatArray, FloatArray, FloatArray]) -> FloatArray:
     knots, slopes, tails = maps
-    score, _ = spline(standard, knots, SCORES, slopes, tails)
-    return score.T @ (weight[:, None] * score)
+    return spline(standard, knots, SCORES, slopes, tails)[0]
+
+
+def _moments(score: FloatArray, design: _Design, weight: FloatArray) -> FloatArray:
+    """Second moments of normal scores (n, n_data) at the nodes of a parameter, or of all; (n_node, n_data, n_data)."""
+    hats = design.place.between(np.eye(design.nodes)).T
+    # What each simulation counts for at each node: least squares. Far from a node it may count less than zero.
+    share = np.linalg.solve((hats * weight) @ hats.T, hats * weight)
+    return np.stack([score.T @ (one[:, None] * score) for one in share])
 
 
 def _shrunk(moments: FloatArray, shrinkage: float) -> FloatArray:
-    width = np.sqrt(np.diag(moments))
-    correlation = (1 - shrinkage) * moments / np.outer(width, width)
-    np.fill_diagonal(correlation, 1.0)
-    return 0.5 * (correlation + correlation.T)
+    """Correlations (..., n_data, n_data) of second moments: symmetric, positive, with ones on the diagonal."""
+    unit = np.eye(moments.shape[-1])
+    correlation = (1 - shrinkage) * _normalised(moments) + shrinkage * unit
+    if len(correlation) > 1:
+        value, vector = np.linalg.eigh(correlation)
+        raised = (vector * np.maximum(value, LEAST_VARIANCE)[:, None]) @ np.swapaxes(vector, 1, 2)
+        correlation = _normalised(raised)
+    return np.where(unit > 0, 1.0, 0.5 * (correlation + np.swapaxes(correlation, 1, 2)))
+
+
+def _normalised(moments: FloatArray) -> FloatArray:
+    width = np.sqrt(np.diagonal(moments, axis1=-2, axis2=-1))
+    return np.asarray(moments / (width[..., :, None] * width[..., None, :]))
 
 
 def _choose_shrinkage(design: _Design, fold: IntArray) -> float:
@@ -439,15 +514,14 @@ def _choose_shrinkage(design: _Design, fold: IntArray) -> float:
     gain = np.zeros(len(SHRINKAGES))
     whole = _fit(design, np.ones(design.n_group), 1.0)
     standard = (design.values - design.basis @ whole.mean) * np.exp(-(design.basis @ whole.log_scale))
+    score = _normal_scores(standard, (whole.knots, whole.slopes, whole.tails))
     for part in range(FOLDS):
-        inside, outside = (
-            _moments(standard, (whole.knots, whole.slopes, whole.tails), design.weights(chosen.astype(np.float64)))
-            for chosen in (fold != part, fold == part)
-        )
+        inside, outside = (design.weights(chosen.astype(np.float64)) for chosen in (fold != part, fold == part))
+        here = outside > 0
+        moments = _moments(score, design, inside)
         for i, shrinkage in enumerate(SHRINKAGES):
-            correlation = _shrunk(inside, shrinkage)
-            _, log_determinant = np.linalg.slogdet(correlation)
-            gain[i] -= 0.5 * (log_determinant + np.trace(np.linalg.solve(correlation, outside)))
+            law = NormalScores(_shrunk(moments, shrinkage))
+            gain[i] += outside[here] @ law.log_density(score[here], design.place[here])
     return SHRINKAGES[int(np.argmax(gain))]
 
 

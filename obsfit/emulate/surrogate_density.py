@@ -3,7 +3,7 @@ r"""Conditional densities of data given parameters: polynomials, monotone maps a
 With :math:`\phi` the polynomial features of the parameters, each datum is
 
 .. math:: y_j = m_j(\theta) + s_j(\theta)\, z_j, \qquad m_j = \phi(\theta) \cdot a_j, \quad
-          \ln s_j = \phi(\theta) \cdot b_j, \qquad u_j = T_j(z_j), \quad u \sim N(0, R),
+          \ln s_j = \phi(\theta) \cdot b_j, \qquad u_j = T_j(z_j), \quad u \sim N(0, R(\theta)),
 
 where each :math:`T_j` is a monotone rational quadratic spline (Gregory and Delbourgo 1982) with tails
 
@@ -13,6 +13,9 @@ at the distance e beyond the outermost knot, where the score is :math:`u_0` and 
 normal law, c = 0 that of an exponential one. The density never vanishes, and its logarithm has a closed form,
 
 .. math:: \ln p(y \mid \theta) = \ln N(u; 0, R) + \sum_j \left[\ln T_j'(z_j) - \ln s_j\right].
+
+The correlation is the same everywhere, or it changes along one parameter (`obsfit.emulate.correlated_scores`). Noise
+asks for that: numbers that vary together while the signal is strong vary each for itself once it is weak.
 
 All of it is there several times, once for each replicate of the training set; the density is the mean over them.
 """
@@ -28,12 +31,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, ndtr
 
+from obsfit.emulate.correlated_scores import NormalScores, Place, products
 from obsfit.errors import ModelDomainError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-__all__ = ["FUNCTIONS", "Surrogate", "base_columns", "inverse_spline", "polynomial", "spline"]
+__all__ = ["FUNCTIONS", "Surrogate", "base_columns", "inverse_spline", "place_along", "polynomial", "spline"]
 
 FUNCTIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "identity": lambda x: x,
@@ -77,10 +81,12 @@ class Surrogate:
         Derivatives of the maps at the knots.
     tails : ndarray, shape (n_replicate, n_data, 2)
         The number c of the lower and the upper tail, 0 or more.
-    correlation : ndarray, shape (n_replicate, n_data, n_data)
-        Correlation of the normal scores.
+    correlation : ndarray, shape (n_replicate, n_node, n_data, n_data)
+        Correlation of the normal scores, at equidistant nodes from end to end of the domain of a parameter, or once.
     configuration : mapping
         What made it, in terms of JSON.
+    correlation_along : str
+        Parameter along which the correlation changes; empty if it is the same everywhere.
 
     Raises
     ------
@@ -103,6 +109,7 @@ class Surrogate:
     tails: FloatArray
     correlation: FloatArray
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    correlation_along: str = ""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -113,12 +120,9 @@ class Surrogate:
         return len(self.mean)
 
     @cached_property
-    def _whitening(self) -> tuple[FloatArray, FloatArray]:
-        """Inverse Cholesky factors, transposed, (n_replicate, n_data, n_data), and half the ln|2 pi R|."""
-        factor = np.linalg.cholesky(self.correlation)
-        inverse = np.linalg.inv(factor)
-        half = np.sum(np.log(np.diagonal(factor, axis1=1, axis2=2)), axis=1)
-        return np.swapaxes(inverse, 1, 2).copy(), half + 0.5 * len(self.labels) * np.log(2 * np.pi)
+    def _laws(self) -> tuple[NormalScores, ...]:
+        """Law of the normal scores in each replicate."""
+        return tuple(NormalScores(correlation) for correlation in self.correlation)
 
     @cached_property
     def _residual_moments(self) -> tuple[FloatArray, FloatArray]:
@@ -153,20 +157,15 @@ class Surrogate:
             If shapes do not fit, or a datum is not finite.
         """
         theta, values = self._both(theta, values)
-        whitening, constant = self._whitening
+        place = self._place(theta)
         each = np.empty((self.replicates, len(theta)))
         for part, basis in self._blocks(theta):
-            for r in range(self.replicates):
+            for r, law in enumerate(self._laws):
                 log_scale = basis @ self.log_scale[r]
                 residual = (values[part] - basis @ self.mean[r]) * np.exp(-log_scale)
                 score, slope = self._scores(r, residual)
-                white = score @ whitening[r]
-                # Logarithms of products of eight: a logarithm costs more than seven products. Slopes are of order
-                # one, so the products stay far from the ends of the range of floating point.
-                log_slope = np.sum(np.log(_products(slope)), axis=1)
-                each[r, part] = (
-                    log_slope - log_scale.sum(axis=1) - 0.5 * np.einsum("ij,ij->i", white, white) - constant[r]
-                )
+                log_slope = np.sum(np.log(products(slope)), axis=1)
+                each[r, part] = log_slope - log_scale.sum(axis=1) + law.log_density(score, place[part])
         return np.asarray(logsumexp(each, axis=0) - np.log(self.replicates), dtype=np.float64)
 
     def conditional_log_density(
@@ -204,7 +203,7 @@ class Surrogate:
         return Surrogate(
             self.names, tuple(labels), self.features, self.domain, self.centre, self.spread, self.exponents,
             self.mean[..., kept], self.log_scale[..., kept], self.knots[:, kept], self.scores, self.slopes[:, kept],
-            self.tails[:, kept], self.correlation[:, kept][:, :, kept], self.configuration,
+            self.tails[:, kept], self.correlation[:, :, kept][..., kept], self.configuration, self.correlation_along,
         )  # fmt: skip
 
     def replicate(self, index: int) -> Surrogate:
@@ -213,7 +212,7 @@ class Surrogate:
         return Surrogate(
             self.names, self.labels, self.features, self.domain, self.centre, self.spread, self.exponents,
             self.mean[one], self.log_scale[one], self.knots[one], self.scores, self.slopes[one],
-            self.tails[one], self.correlation[one], self.configuration,
+            self.tails[one], self.correlation[one], self.configuration, self.correlation_along,
         )  # fmt: skip
 
     def draw(self, theta: ArrayLike, *, rng: np.random.Generator) -> FloatArray:
@@ -234,11 +233,10 @@ class Surrogate:
         chosen = rng.integers(self.replicates, size=len(theta))
         normal = rng.standard_normal((len(theta), len(self.labels)))
         basis = polynomial(self._base(theta), self.exponents)
-        factor = np.linalg.cholesky(self.correlation)
-        values = np.empty_like(normal)
+        place, values = self._place(theta), np.empty_like(normal)
         for r in np.unique(chosen):
             here = chosen == r
-            residual = self._residuals(r, normal[here] @ factor[r].T)
+            residual = self._residuals(r, self._laws[r].coloured(normal[here], place[here]))
             values[here] = basis[here] @ self.mean[r] + np.exp(basis[here] @ self.log_scale[r]) * residual
         return values
 
@@ -280,10 +278,11 @@ class Surrogate:
         if directions.shape[1] != len(self.labels):
             raise ValueError(f"directions {directions.shape}: expected (n_dir, {len(self.labels)})")
         below = np.zeros((len(theta), len(directions)))
-        width = np.sqrt(np.einsum("di,rij,dj->rd", directions, self.correlation, directions))
+        place = self._place(theta)
         for part, basis in self._blocks(theta):
-            for r in range(self.replicates):
-                below[part] += ndtr(self._normal(r, basis, values[part]) @ directions.T / width[r])
+            for r, law in enumerate(self._laws):
+                width = law.width(directions, place[part])
+                below[part] += ndtr(self._normal(r, basis, values[part]) @ directions.T / width)
         return below / self.replicates
 
     def mean_and_sd(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -311,6 +310,11 @@ class Surrogate:
         at = np.full((1, len(self.labels)), float(score))
         residual = np.stack([self._residuals(r, at) for r in range(self.replicates)])
         return basis @ self.mean + np.exp(basis @ self.log_scale) * residual
+
+    def correlations(self, theta: ArrayLike) -> FloatArray:
+        """Return the correlation of the normal scores in each replicate, (n_replicate, n_vec, n_data, n_data)."""
+        place = self._place(self._parameters(theta))
+        return np.stack([place.between(correlation) for correlation in self.correlation])
 
     def _columns(self, labels: Sequence[str]) -> list[int]:
         unknown = [label for label in labels if label not in self.labels]
@@ -346,6 +350,9 @@ class Surrogate:
             raise ValueError("values hold a number that is not finite")
         return np.broadcast_to(theta, (n, theta.shape[1])), np.broadcast_to(values, (n, n_data))
 
+    def _place(self, theta: FloatArray) -> Place:
+        return place_along(theta, self.names, self.domain, self.correlation_along, self.correlation.shape[1])
+
     def _base(self, theta: FloatArray) -> FloatArray:
         return (base_columns(theta, self.names, self.features) - self.centre) / self.spread
 
@@ -365,6 +372,13 @@ class Surrogate:
     def _residuals(self, r: int, score: FloatArray) -> FloatArray:
         """Residuals T^-1(u) at scores (n, n_data) of a replicate."""
         return inverse_spline(score, self.knots[r], self.scores, self.slopes[r], self.tails[r])
+
+
+def place_along(theta: FloatArray, names: Sequence[str], domain: FloatArray, along: str, nodes: int) -> Place:
+    """Return where vectors (n_vec, n_par) lie among the nodes of a parameter, at the first if there is none."""
+    column = names.index(along) if along else 0
+    low, high = (float(end) for end in domain[:, column])
+    return Place.of(theta[:, column], low, high, nodes if along else 1)
 
 
 def base_columns(theta: FloatArray, names: Sequence[str], features: Mapping[str, Sequence[str]]) -> FloatArray:
@@ -475,11 +489,6 @@ def _pieces(
     return low, first, wide, high, start, end
 
 
-def _products(slope: FloatArray) -> FloatArray:
-    """Products of up to eight neighbours along the last axis."""
-    return np.multiply.reduceat(slope, np.arange(0, slope.shape[1], 8), axis=1)
-
-
 def _check(s: Surrogate) -> None:
     n_par, n_data = len(s.names), len(s.labels)
     if not n_par or not n_data or len(set(s.names)) != n_par or len(set(s.labels)) != n_data:
@@ -490,11 +499,12 @@ def _check(s: Surrogate) -> None:
         raise ValueError(f"features {dict(s.features)}: expected for each parameter some of {list(FUNCTIONS)}")
     n_base = sum(len(s.features[name]) for name in s.names)
     n_rep, n_feature, n_knot = len(s.mean), len(s.exponents), len(s.scores)
+    n_node = max(2, np.shape(s.correlation)[1]) if s.correlation_along and np.ndim(s.correlation) == 4 else 1
     shapes = {
         "domain": (2, n_par), "centre": (n_base,), "spread": (n_base,), "exponents": (n_feature, n_base),
         "mean": (n_rep, n_feature, n_data), "log_scale": (n_rep, n_feature, n_data), "scores": (n_knot,),
         "knots": (n_rep, n_data, n_knot), "slopes": (n_rep, n_data, n_knot), "tails": (n_rep, n_data, 2),
-        "correlation": (n_rep, n_data, n_data),
+        "correlation": (n_rep, n_node, n_data, n_data),
     }  # fmt: skip
     for name, shape in shapes.items():
         value = getattr(s, name)
@@ -510,9 +520,13 @@ def _check(s: Surrogate) -> None:
         raise ValueError("slopes, spread or domain: expected positive slopes and widths")
     if np.any(s.exponents < 0) or np.any(s.exponents > 12):
         raise ValueError("exponents: expected powers of 0 to 12")
-    diagonal = np.diagonal(s.correlation, axis1=1, axis2=2)
-    skew = s.correlation - np.swapaxes(s.correlation, 1, 2)
+    diagonal = np.diagonal(s.correlation, axis1=2, axis2=3)
+    skew = s.correlation - np.swapaxes(s.correlation, 2, 3)
     if np.max(np.abs(diagonal - 1)) > 1e-9 or np.max(np.abs(skew)) > 1e-12:
         raise ValueError("correlation: expected symmetric matrices with ones on the diagonal")
     if np.min(np.linalg.eigvalsh(s.correlation)) <= 0:
         raise ValueError("correlation: expected positive definite matrices")
+    if not s.correlation_along:
+        return
+    if s.correlation_along not in s.names or np.ptp(s.domain[:, s.names.index(s.correlation_along)]) <= 0:
+        raise ValueError(f"correlation_along = {s.correlation_along!r}: expected a parameter with a range")

@@ -22,7 +22,7 @@ from obsfit.provenance import atomic_write, stamp
 __all__ = ["get_surrogate", "put_surrogate", "read_surrogate", "write_surrogate"]
 
 FORMAT = "surrogate"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BYTES = 2**30
 """Largest array that is read."""
 _NUMBERS = ("domain", "centre", "spread", "mean", "log_scale", "knots", "scores", "slopes", "tails", "correlation")
@@ -89,6 +89,7 @@ def put_surrogate(group: Any, surrogate: Surrogate) -> None:
         {
             "names": list(surrogate.names), "labels": list(surrogate.labels),
             "features": {name: list(kinds) for name, kinds in surrogate.features.items()},
+            "correlation_along": surrogate.correlation_along,
         },
         sort_keys=True,
     )  # fmt: skip
@@ -115,5 +116,5 @@ def get_surrogate(group: Any, path: Path, *, configuration: Mapping[str, Any]) -
     return Surrogate(
         names=tuple(str(name) for name in words["names"]), labels=tuple(str(name) for name in words["labels"]),
         features=features, exponents=stored_array(group, "exponents", "i", path, max_bytes=MAX_BYTES).astype(np.int64),
-        configuration=configuration, **fields,
+        configuration=configuration, correlation_along=str(words["correlation_along"]), **fields,
     )  # fmt: skip

@@ -121,7 +121,7 @@ def predict_left_out(
     number = rng.multinomial(size, member.sum(axis=1) / member.sum())
     for r, own in enumerate(member):
         law = _Conditional.of(surrogate.replicate(r), learnt, values, x, y)
-        pit += own @ ndtr((law.score - law.mean) / np.sqrt(np.diag(law.covariance)))
+        pit += own @ ndtr((law.score - law.mean) / np.sqrt(np.diagonal(law.covariance, axis1=1, axis2=2)))
         if not number[r]:
             continue
         chosen = rng.choice(len(theta), size=number[r], p=own / own.sum())
@@ -180,16 +180,18 @@ class _Conditional:
         cls, part: Surrogate, learnt: FloatArray, values: FloatArray, x: list[int], y: list[int]
     ) -> _Conditional:
         score = ndtri(np.clip(part.pit(learnt, values), _FAR, 1.0 - _FAR))
-        correlation = part.correlation[0]
-        gain = np.linalg.solve(correlation[np.ix_(y, y)], correlation[np.ix_(y, x)]).T
-        covariance = correlation[np.ix_(x, x)] - gain @ correlation[np.ix_(y, x)]
-        return cls(part, learnt, score[:, x], score[:, y] @ gain.T, covariance, x)
+        correlation = part.correlations(learnt)[0]
+        shared = correlation[:, y][:, :, x]
+        gain = np.swapaxes(np.linalg.solve(correlation[:, y][:, :, y], shared), 1, 2)
+        covariance = correlation[:, x][:, :, x] - gain @ shared
+        return cls(part, learnt, score[:, x], np.einsum("nxy,ny->nx", gain, score[:, y]), covariance, x)
 
     def draw(self, chosen: IntArray, *, rng: np.random.Generator) -> FloatArray:
         """Random values of x, shape (n, n_x), at the vectors of which the places are given."""
         s, x = self.surrogate, self.places
-        normal = rng.standard_normal((len(chosen), len(x))) @ np.linalg.cholesky(self.covariance).T
-        score = self.mean[chosen] + normal
+        normal = rng.standard_normal((len(chosen), len(x)))
+        factor = np.linalg.cholesky(self.covariance)[chosen]
+        score = self.mean[chosen] + np.einsum("nij,nj->ni", factor, normal)
         residual = inverse_spline(score, s.knots[0, x], s.scores, s.slopes[0, x], s.tails[0, x])
         base = (base_columns(self.learnt[chosen], s.names, s.features) - s.centre) / s.spread
         basis = polynomial(base, s.exponents)

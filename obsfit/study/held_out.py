@@ -180,9 +180,8 @@ def _train(configuration: HeldOutConfiguration, base: Path, what: str, part: str
     parts = field_parts(configuration, model.fields)
     fields = np.arange(model.fields) if part == "all" else np.flatnonzero(parts != int(part))
     emulator = train_emulator(
-        model, folded, fields.tolist(), settings.per_field, seed=settings.seed, degree=settings.degree,
-        replicates=settings.replicates, features=settings.features, check=False,
-    )  # fmt: skip
+        model, folded, fields.tolist(), settings.per_field, seed=settings.seed, check=False, **settings.learning()
+    )
     write_emulator(_place(configuration, base, part), emulator, overwrite=True)
     return {"fields": len(fields)}
 

@@ -106,7 +106,7 @@ def turned_emulator():
         domain=np.array([[-5.0], [-1.0]]), centre=np.zeros(1), spread=np.ones(1),
         exponents=np.zeros((1, 1), dtype=np.int64), mean=np.array([[[-2.0, 0.8, 0.0]]]),
         log_scale=np.full((1, 1, n), np.log(0.3)), knots=np.tile(scores, (1, n, 1)), scores=scores,
-        slopes=np.ones((1, n, 5)), tails=np.ones((1, n, 2)), correlation=np.eye(n)[None],
+        slopes=np.ones((1, n, 5)), tails=np.ones((1, n, 2)), correlation=np.eye(n)[None, None],
     )  # fmt: skip
     return Emulator("by-hand", (size, turn), folded, surrogate)
 

@@ -118,6 +118,12 @@ def test_it_writes_an_emulator_and_its_errors(folder, capsys):
         ("per_field = 12", "per_fields = 12", "unknown key 'per_fields'; did you mean 'per_field'?"),
         ("replicates = 2", "replicates = 1", "replicates = 1"),
         ("degree = 1", "degree = []", "degree = ()"),
+        ("degree = 1", "degree = 1\nscale_degree = 2", "scale_degree = 2"),
+        (
+            "degree = 1",
+            "degree = 1\ncorrelation_along = 'tilt'",
+            "correlation_along = 'tilt' is nothing to learn from",
+        ),
         ("degree = 1", "degree = 1\nfields = 30", "fields = 30"),
         ("degree = 1", "degree = 1\nfields = 19", "fields = 19"),
         ("degree = 1", "degree = 1\noutside = 1.0", "outside = 1.0"),

@@ -45,7 +45,7 @@ def by_hand(folded, slope, level, sd, correlation):
         domain=np.array([[-6.0 if name == "tilt" else -8.0, 6.0 if name == "tilt" else 2.0] for name in learnt]).T,
         centre=np.zeros(len(learnt)), spread=np.ones(len(learnt)), exponents=exponents, mean=mean,
         log_scale=log_scale, knots=np.tile(scores, (1, n, 1)), scores=scores, slopes=np.ones((1, n, 5)),
-        tails=np.ones((1, n, 2)), correlation=np.asarray(correlation)[None],
+        tails=np.ones((1, n, 2)), correlation=np.asarray(correlation)[None, None],
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from scipy import integrate, optimize, stats
+from scipy import integrate, linalg, optimize, stats
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
@@ -30,12 +30,7 @@ def a_surrogate(n_rep=3, n_data=3, seed=1):
     scores = np.array([-1.5, -0.4, 0.5, 1.7])
     knots = np.cumsum(rng.uniform(0.3, 1.5, (n_rep, n_data, 4)), axis=2) - 2.0
     tails = np.broadcast_to([[0.0, 1.0], [0.4, 0.0], [2.0, 0.7]][:n_data], (n_rep, n_data, 2)).copy()
-    mixed = rng.normal(size=(n_rep, n_data, n_data + 2))
-    product = mixed @ np.swapaxes(mixed, 1, 2)
-    width = np.sqrt(np.einsum("rii->ri", product))
-    correlation = product / width[:, :, None] / width[:, None, :]
-    for one in correlation:
-        np.fill_diagonal(one, 1.0)
+    correlation = correlations(rng, n_rep, n_data)
     return Surrogate(
         names=("x", "angle"), labels=tuple("abcde"[:n_data]),
         features={"x": ("identity",), "angle": ("cos", "sin^2")},
@@ -43,8 +38,37 @@ def a_surrogate(n_rep=3, n_data=3, seed=1):
         exponents=np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 0, 1]]),
         mean=0.5 * rng.normal(size=(n_rep, 5, n_data)), log_scale=0.2 * rng.normal(size=(n_rep, 5, n_data)),
         knots=knots, scores=scores, slopes=rng.uniform(0.4, 2.5, (n_rep, n_data, 4)), tails=tails,
-        correlation=0.5 * (correlation + np.swapaxes(correlation, 1, 2)), configuration={"degree": 2},
+        correlation=correlation[:, None], configuration={"degree": 2},
     )  # fmt: skip
+
+
+def correlations(rng, n_rep, n_data):
+    mixed = rng.normal(size=(n_rep, n_data, n_data + 2))
+    product = mixed @ np.swapaxes(mixed, 1, 2)
+    width = np.sqrt(np.einsum("rii->ri", product))
+    correlation = product / width[:, :, None] / width[:, None, :]
+    for one in correlation:
+        np.fill_diagonal(one, 1.0)
+    return 0.5 * (correlation + np.swapaxes(correlation, 1, 2))
+
+
+def changing(surrogate, along="x", nodes=3, seed=31):
+    """The same with correlations that differ from node to node of a parameter."""
+    rng, n_data = np.random.default_rng(seed), len(surrogate.labels)
+    further = [correlations(rng, surrogate.replicates, n_data)[:, None] for _ in range(nodes - 1)]
+    return dataclasses.replace(
+        surrogate, correlation_along=along, correlation=np.concatenate([surrogate.correlation, *further], axis=1)
+    )
+
+
+def straight(surrogate):
+    """The same with maps that change nothing."""
+    return dataclasses.replace(
+        surrogate,
+        knots=np.broadcast_to(surrogate.scores, surrogate.knots.shape).copy(),
+        slopes=np.ones_like(surrogate.slopes),
+        tails=np.ones_like(surrogate.tails),
+    )
 
 
 def a_training_set(n_group=24, size=12, seed=2):
@@ -94,21 +118,57 @@ def test_the_density_of_two_data_integrates_to_one_and_its_margin_is_the_integra
 
 def test_with_straight_maps_it_is_the_normal_law_of_scipy():
     base = a_surrogate(n_rep=1)
-    scores = base.scores
-    straight = dataclasses.replace(
-        base,
-        knots=np.broadcast_to(scores, base.knots.shape).copy(),
-        slopes=np.ones_like(base.slopes),
-        tails=np.ones_like(base.tails),
-    )
     x, cos, sin2 = (0.3 - 0.1) / 0.6, np.cos(1.1) / 0.7, (np.sin(1.1) ** 2 - 0.5) / 0.4
     phi = np.array([1.0, x, cos, sin2, x**2 * sin2])
     centre, scale = phi @ base.mean[0], np.exp(phi @ base.log_scale[0])
-    law = stats.multivariate_normal(centre, np.outer(scale, scale) * base.correlation[0])
+    law = stats.multivariate_normal(centre, np.outer(scale, scale) * base.correlation[0, 0])
     values = law.rvs(50, random_state=3) * 3
-    np.testing.assert_allclose(straight.log_density(THETA, values), law.logpdf(values), rtol=1e-10)
-    mean, sd = straight.mean_and_sd(THETA)
+    np.testing.assert_allclose(straight(base).log_density(THETA, values), law.logpdf(values), rtol=1e-10)
+    mean, sd = straight(base).mean_and_sd(THETA)
     np.testing.assert_allclose((mean[0], sd[0]), (centre, scale), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("x", "shares"),
+    [
+        (-1.0, (1.0, 0.0, 0.0)), (-0.2, (0.2, 0.8, 0.0)), (0.0, (0.0, 1.0, 0.0)), (0.7, (0.0, 0.3, 0.7)),
+        (1.0, (0.0, 0.0, 1.0)), (1.1, (0.0, 0.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_a_correlation_that_changes_is_that_of_each_place(x, shares):
+    """Densities, margins, conditional densities and draws, beside the normal law of scipy; 1.1 is beyond the end."""
+    one = changing(straight(a_surrogate(n_rep=1)))
+    one = dataclasses.replace(one, mean=0 * one.mean, log_scale=0 * one.log_scale)
+    here = np.einsum("k,kij->ij", shares, one.correlation[0])
+    law = stats.multivariate_normal(np.zeros(3), here)
+    theta, values = [[x, 1.1]], 1.5 * law.rvs(30, random_state=3)
+    np.testing.assert_allclose(one.log_density(theta, values), law.logpdf(values), rtol=1e-9)
+    np.testing.assert_allclose(one.correlations(theta)[0, 0], here, rtol=1e-12)
+    two = stats.multivariate_normal(np.zeros(2), here[:2, :2])
+    np.testing.assert_allclose(
+        one.marginal(["a", "b"]).log_density(theta, values[:, :2]), two.logpdf(values[:, :2])
+    )
+    given = one.conditional_log_density(theta, values, labels=["c"], given=["a", "b"])
+    np.testing.assert_allclose(given, law.logpdf(values) - two.logpdf(values[:, :2]), rtol=1e-8)
+    direction = np.array([[1.0, -2.0, 0.5]])
+    width = np.sqrt(direction[0] @ here @ direction[0])
+    projected = stats.norm.cdf(values @ direction.T / width)
+    np.testing.assert_allclose(one.projected_pit(theta, values, direction), projected, rtol=1e-8)
+    drawn = one.draw(np.repeat(theta, 40_000, axis=0), rng=np.random.default_rng(5))
+    # Six errors of a covariance of 40 000 draws.
+    np.testing.assert_allclose(np.cov(drawn.T), here, atol=6 * np.sqrt(2 / 40_000))
+
+
+def test_one_call_may_hold_many_places_of_a_changing_correlation():
+    s = changing(a_surrogate())
+    theta = np.stack([np.linspace(-1.1, 1.1, 40), np.linspace(0.2, 2.9, 40)], axis=1)
+    values = np.random.default_rng(8).normal(size=(40, 3))
+    each = [s.log_density(t, v)[0] for t, v in zip(theta, values, strict=True)]
+    np.testing.assert_allclose(s.log_density(theta, values), each, rtol=1e-12)
+    same = dataclasses.replace(s, correlation=np.repeat(s.correlation[:, :1], 2, axis=1))
+    np.testing.assert_allclose(
+        same.log_density(theta, values), a_surrogate().log_density(theta, values), rtol=1e-10
+    )
 
 
 def test_the_density_of_one_datum_is_the_derivative_of_its_distribution_function():
@@ -122,7 +182,7 @@ def test_the_joint_density_is_the_gaussian_copula_of_its_margins():
     one = a_surrogate().replicate(1)
     values = one.draw(np.repeat(THETA, 40, axis=0), rng=np.random.default_rng(4))
     score = stats.norm.ppf(one.pit(THETA, values))
-    copula = stats.multivariate_normal(np.zeros(3), one.correlation[0]).logpdf(score)
+    copula = stats.multivariate_normal(np.zeros(3), one.correlation[0, 0]).logpdf(score)
     copula -= stats.norm.logpdf(score).sum(axis=1)
     margins = sum(one.marginal([k]).log_density(THETA, values[:, [i]]) for i, k in enumerate("abc"))
     np.testing.assert_allclose(one.log_density(THETA, values), copula + margins, rtol=1e-8)
@@ -203,7 +263,16 @@ def test_mean_and_scale_are_those_of_other_programs():
     phi = np.concatenate([np.ones((len(features), 1)), features], axis=1)
     np.testing.assert_allclose(phi @ s.mean[0], theirs.predict(features), atol=1e-8)
 
-    size = np.abs(training.values - theirs.predict(features))[:, 0]
+    # Residuals by the whole matrix that turns data into fitted values, its blocks of groups taken to the power -1/2.
+    penalty = np.diag(np.r_[0.0, np.full(phi.shape[1] - 1, 0.1 / len(counts))])
+    root = np.sqrt(weight)[:, None] * phi
+    hat = root @ np.linalg.solve(root.T @ root + penalty, root.T)
+    size = training.values[:, 0] - theirs.predict(features)[:, 0]
+    for group in range(len(counts)):
+        here = training.group == group
+        left = np.eye(here.sum()) - hat[np.ix_(here, here)]
+        size[here] = linalg.fractional_matrix_power(left, -0.5) @ size[here]
+    size = np.abs(size)
     linear = phi[:, :3]
 
     def cost(b):
@@ -213,6 +282,20 @@ def test_mean_and_scale_are_those_of_other_programs():
     best = optimize.minimize(cost, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-13})
     np.testing.assert_allclose(s.log_scale[0, :3, 0], best.x, atol=1e-5)
     assert np.all(s.log_scale[0, 3:] == 0)
+
+
+def test_a_changing_correlation_is_learnt_at_its_nodes():
+    """Scores whose correlation rises from 0.1 to 0.7 at x = 0, then stays, and does not know of y: to 4 errors."""
+    rng = np.random.default_rng(14)
+    theta = rng.uniform(-1, 1, (20_000, 2))
+    rho = 0.7 + 0.6 * np.minimum(theta[:, 0], 0.0)
+    first, other = rng.normal(size=(2, 20_000))
+    values = np.stack([first, rho * first + np.sqrt(1 - rho**2) * other], axis=1)
+    training = TrainingSet(("x", "y"), theta, ("a", "b"), values, np.arange(20_000))
+    s = fit_surrogate(training, degree=0, replicates=1, correlation_along="x", rng=rng)
+    np.testing.assert_allclose(s.correlation[0, :, 0, 1], [0.1, 0.7, 0.7], atol=0.06)
+    s = fit_surrogate(training, degree=0, replicates=1, correlation_along="y", rng=rng)
+    np.testing.assert_allclose(s.correlation[0, :, 0, 1], 0.55, atol=0.06)
 
 
 def test_the_tails_are_those_of_maximum_likelihood():
@@ -302,8 +385,9 @@ def test_features_of_a_parameter_stand_for_it():
 # ---------------------------------------------------------------- files
 
 
-def test_a_file_gives_back_every_bit(tmp_path):
-    s = fit_surrogate(a_training_set(), replicates=2, rng=np.random.default_rng(1))
+@pytest.mark.parametrize("along", ["", "angle"])
+def test_a_file_gives_back_every_bit(tmp_path, along):
+    s = fit_surrogate(a_training_set(), replicates=2, correlation_along=along, rng=np.random.default_rng(1))
     write_surrogate(tmp_path / "s.h5", s, seed=1, data={"here": "0" * 64})
     found = read_surrogate(tmp_path / "s.h5")
     for field in dataclasses.fields(Surrogate):
@@ -344,7 +428,7 @@ def linked(file):
 SHAPE = a_surrogate().knots.shape
 DAMAGES = {
     "other kind": lambda f: f.attrs.__setitem__("obsfit_format", "fit"),
-    "other version": lambda f: f.attrs.__setitem__("format_version", 2),
+    "other version": lambda f: f.attrs.__setitem__("format_version", 1),
     "no kind": lambda f: f.attrs.__delitem__("obsfit_format"),
     "no array": lambda f: f.__delitem__("knots"),
     "no description": lambda f: f.__delitem__("description"),
@@ -362,8 +446,8 @@ DAMAGES = {
     "tail below zero": replace("tails", np.full((3, 3, 2), -0.1)),
     "scores on one side": replace("scores", np.array([0.5, 1.0, 1.5, 2.0])),
     "slope of zero": replace("slopes", np.zeros(SHAPE)),
-    "no correlation": replace("correlation", np.ones((3, 3, 3))),
-    "not symmetric": replace("correlation", np.eye(3) + np.triu(np.full((3, 3, 3), 0.1), 1)),
+    "no correlation": replace("correlation", np.ones((3, 1, 3, 3))),
+    "not symmetric": replace("correlation", np.eye(3) + np.triu(np.full((3, 1, 3, 3), 0.1), 1)),
     "negative power": replace("exponents", -np.ones((5, 3), dtype=int)),
     "huge power": replace("exponents", np.full((5, 3), 10**9)),
     "spread of zero": replace("spread", np.zeros(3)),
@@ -433,6 +517,7 @@ def test_what_does_not_fit_is_refused():
         ({}, {"features": {"y": ("cos",)}}, "features of y"),
         ({}, {"features": {"x": ("tan",)}}, "features of x"),
         ({}, {"degree": 20}, "expected 0 <= scale_degree"),
+        ({}, {"correlation_along": "y"}, "correlation_along = 'y'"),
         ({}, {"degree": 12, "replicates": 1, "features": {"x": ("identity", "cos")}}, "expected at most half"),
         ({}, {"degree": ()}, "no degree"),
         ({"group": np.repeat(np.arange(9), 32)}, {}, "9 groups: expected at least 10"),
