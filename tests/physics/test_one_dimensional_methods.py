@@ -193,8 +193,9 @@ def test_rayleigh_returns_what_its_response_predicts(build, corrected):
     check(method.reconstruct(events), method.response(events, 3))
     if build is on_rings:
         sums = ring_counts(events)
+        # A mean of cosines is rounded like one, not like the 1e-6 that is left: processors differ by 4e-16.
         np.testing.assert_allclose(
-            method.reconstruct(sums).components, method.reconstruct(events).components, rtol=1e-9, atol=1e-18
+            method.reconstruct(sums).components, method.reconstruct(events).components, rtol=1e-9, atol=4e-15
         )
 
 
