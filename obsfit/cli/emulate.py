@@ -27,6 +27,8 @@ def emulate(
       fields = 0                          # of the store; 0 stands for all
       per_field = 40                      # simulations of each field
       degree = 2                          # of the polynomials; [2, 3] takes the better one
+      scale_degree = 1                    # of those of the widths
+      correlation_along = ""              # parameter along which correlations change: an amplitude, with noise
       replicates = 12                     # for the error of what is learnt
       [options]                           # settings of the model
       library = "design.h5"
