@@ -125,8 +125,8 @@ def hour_angle_to_local(
 def local_sidereal_angle(time: Time, longitude: u.Quantity) -> u.Quantity:
     """Return mean local sidereal time as an angle in [0, 360) deg, by astropy.
 
-    The Earth-orientation table that comes with astropy is used and nothing is downloaded: outside its years
-    UT1 - UTC is taken from its nearest entry, an error below 1 s or 15 arcsec.
+    The Earth-orientation table that comes with astropy is used, however old, and nothing is downloaded: outside its
+    years UT1 - UTC is taken from its nearest entry, an error below 1 s or 15 arcsec.
 
     Parameters
     ----------
@@ -135,7 +135,11 @@ def local_sidereal_angle(time: Time, longitude: u.Quantity) -> u.Quantity:
     longitude : Quantity, angle
         Geographic longitude, east positive.
     """
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+    with (
+        iers.conf.set_temp("auto_download", False),
+        iers.conf.set_temp("auto_max_age", None),
+        iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+    ):
         angle = time.sidereal_time("mean", longitude=longitude)
     return _wrapped(angle.to_value(u.rad))
 

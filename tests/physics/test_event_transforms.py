@@ -28,7 +28,12 @@ def wrapped(angle):
 
 
 def astropy_sidereal(mjd, longitude_deg):
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+    # However old the installed table is: ours is not to depend on the day of the test.
+    with (
+        iers.conf.set_temp("auto_download", False),
+        iers.conf.set_temp("auto_max_age", None),
+        iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+    ):
         time = Time(mjd, format="mjd", scale="utc")
         return time.sidereal_time("mean", longitude=longitude_deg * u.deg).to_value(u.rad)
 
