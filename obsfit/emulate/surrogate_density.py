@@ -375,10 +375,10 @@ class Surrogate:
 
 
 def place_along(theta: FloatArray, names: Sequence[str], domain: FloatArray, along: str, nodes: int) -> Place:
-    """Return where vectors (n_vec, n_par) lie among the nodes of a parameter, at the first if there is none."""
+    """Return where vectors (n_vec, n_par) lie among the nodes of a parameter; of one node, whatever the parameter."""
     column = names.index(along) if along else 0
     low, high = (float(end) for end in domain[:, column])
-    return Place.of(theta[:, column], low, high, nodes if along else 1)
+    return Place.of(theta[:, column], low, high, nodes)
 
 
 def base_columns(theta: FloatArray, names: Sequence[str], features: Mapping[str, Sequence[str]]) -> FloatArray:
@@ -499,7 +499,7 @@ def _check(s: Surrogate) -> None:
         raise ValueError(f"features {dict(s.features)}: expected for each parameter some of {list(FUNCTIONS)}")
     n_base = sum(len(s.features[name]) for name in s.names)
     n_rep, n_feature, n_knot = len(s.mean), len(s.exponents), len(s.scores)
-    n_node = max(2, np.shape(s.correlation)[1]) if s.correlation_along and np.ndim(s.correlation) == 4 else 1
+    n_node = np.shape(s.correlation)[1] if np.ndim(s.correlation) == 4 else 1
     shapes = {
         "domain": (2, n_par), "centre": (n_base,), "spread": (n_base,), "exponents": (n_feature, n_base),
         "mean": (n_rep, n_feature, n_data), "log_scale": (n_rep, n_feature, n_data), "scores": (n_knot,),
@@ -526,7 +526,9 @@ def _check(s: Surrogate) -> None:
         raise ValueError("correlation: expected symmetric matrices with ones on the diagonal")
     if np.min(np.linalg.eigvalsh(s.correlation)) <= 0:
         raise ValueError("correlation: expected positive definite matrices")
-    if not s.correlation_along:
+    if not s.correlation_along and n_node == 1:
         return
+    if n_node == 1:
+        raise ValueError(f"correlation: one node, expected two or more along {s.correlation_along!r}")
     if s.correlation_along not in s.names or np.ptp(s.domain[:, s.names.index(s.correlation_along)]) <= 0:
         raise ValueError(f"correlation_along = {s.correlation_along!r}: expected a parameter with a range")

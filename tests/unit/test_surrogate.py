@@ -1,6 +1,7 @@
 """Surrogates as densities: integrals, margins, inverses, files and refusals; by quadrature, scipy and scikit-learn."""
 
 import dataclasses
+import json
 
 import h5py
 import numpy as np
@@ -425,6 +426,22 @@ def linked(file):
     file["mean"] = h5py.ExternalLink(beside, "mean")
 
 
+WHOLE = {
+    "names": ["x", "angle"], "labels": ["a", "b", "c"],
+    "features": {"x": ["identity"], "angle": ["cos", "sin^2"]},
+}  # fmt: skip
+
+
+def along(parameter):
+    """The description of a whole file, but for the parameter along which the correlation changes."""
+    return json.dumps(WHOLE | {"correlation_along": parameter})
+
+
+def unknown_parameter(file):
+    replace("correlation", np.repeat(file["correlation"][()], 3, axis=1))(file)
+    replace("description", along("tilt"))(file)
+
+
 SHAPE = a_surrogate().knots.shape
 DAMAGES = {
     "other kind": lambda f: f.attrs.__setitem__("obsfit_format", "fit"),
@@ -435,9 +452,12 @@ DAMAGES = {
     "no text": replace("description", "not JSON {"),
     "list of nothing": replace("description", "[]"),
     "unknown function": replace("description", '{"names": ["x", "angle"], "labels": ["a", "b", "c"], "features": '
-                                '{"x": ["eval"], "angle": ["cos", "sin^2"]}}'),
+                                '{"x": ["eval"], "angle": ["cos", "sin^2"]}, "correlation_along": ""}'),
     "too few labels": replace("description", '{"names": ["x", "angle"], "labels": ["a", "b"], "features": '
-                              '{"x": ["identity"], "angle": ["cos", "sin^2"]}}'),
+                              '{"x": ["identity"], "angle": ["cos", "sin^2"]}, "correlation_along": ""}'),
+    "one node along a parameter": replace("description", along("x")),
+    "nodes along no parameter": replace("correlation", np.repeat(a_surrogate().correlation, 3, axis=1)),
+    "nodes along an unknown parameter": unknown_parameter,
     "not a number": replace("mean", np.full((3, 5, 3), np.nan)),
     "other shape": replace("mean", np.zeros((3, 4, 3))),
     "whole numbers": replace("mean", np.zeros((3, 5, 3), dtype=int)),
