@@ -6,7 +6,7 @@ The names below are the public interface. They are loaded at first use, so that 
 import importlib
 from typing import Any
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 _HOME = {
     "DipoleMeasurements": "obsfit.records",

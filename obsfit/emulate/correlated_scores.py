@@ -95,9 +95,6 @@ class NormalScores:
     def log_density(self, score: FloatArray, place: Place) -> FloatArray:
         """Return the logarithm of the density of scores (n, n_data) at places; (n,)."""
         whitening, half = self._whitening
-        if len(self.correlation) == 1:
-            white = score @ whitening[0]
-            return np.asarray(-0.5 * np.einsum("ij,ij->i", white, white) - half[0])
         _, change = self._factors
         found = np.empty(len(score))
         for node in range(len(whitening)):

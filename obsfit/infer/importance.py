@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp, ndtr, ndtri
 from tqdm import tqdm
 
@@ -27,11 +28,15 @@ logger = logging.getLogger(__name__)
 NU = 8.0
 # Quantiles of the prior are kept this far from 0 and 1, where its quantile function may return infinity.
 EDGE = 1e-15
+# Laws of scipy.stats of parameters that proposals also take as they are: in normal scores, ridges that run into the
+# edge of a prior are bent there, and proposals miss their ends.
+LEVEL = ("uniform", "loguniform", "reciprocal")
+UNIFORM_WIDTH = np.sqrt(12.0)  # of a law of unit variance
 SHORTENING = np.array([1.0, 0.5, 0.2, 0.05, 0.01])
 PRIOR_DRAWS = 100
 LAPLACE_DRAWS = 200
 # Draws of so many proposals, this number for each parameter within these limits, serve to fit the next ones alone.
-LEARNING, LEARNING_DRAWS, LEARNING_LIMITS = 2, 25, (100, 300)
+LEARNING, LEARNING_DRAWS, LEARNING_LIMITS = 3, 25, (100, 300)
 COMPONENTS = 3
 # Proposals are fitted to the posterior to this power: too wide a proposal costs little, too narrow a one misses tails.
 HEAT = 0.6
@@ -84,8 +89,10 @@ def run_importance(
     prior lead to the maximum, whose curvature gives the first proposal, a multivariate t of eight degrees of freedom.
     The range of a circular parameter is counted from opposite to that best draw, so that it has no end near.
     Each later proposal is a mixture of such laws fitted to the weighted draws of all before (population Monte Carlo
-    with Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened. The first two serve
-    for the next fit alone; the third is kept, if it is not hopeless. Only the draws of the last proposal, which was
+    with Rao-Blackwellised updates, Cappe et al. 2008, Stat. Comput. 18, 447), slightly widened; where priors are
+    uniform, half of it is fitted in z, half in coordinates in which they are uniform, as ridges that run into the edge
+    of such a prior are straight there and bent in z. The first three serve for the next fit alone; the fourth is kept,
+    if it is not hopeless. Only the draws of the last proposal, which was
     fitted without them, are returned, weighted by posterior over proposal, when
 
     .. math:: \mathrm{ESS} = \Big(\sum_i w_i\Big)^2 \Big/ \sum_i w_i^2
@@ -183,14 +190,15 @@ def _sampled(
         components = COMPONENTS
     while True:
         proposal = rounds.fitted(components)
-        own, reached = 0, 0.0
+        own, kept, reached = 0, 0, 0.0
         expected = np.clip(rounds.effective_size() / len(rounds.z), 0.2, 0.8)
         while own == 0 or reached / own >= wanted_efficiency:
             number = int(np.clip(1.1 * (effective_size - reached) / expected, 150, 300 if own == 0 else 1000))
             _refuse_more(target.evaluations, number, max_evaluations, reached, effective_size)
-            rounds.draw(proposal, number)
+            kept += rounds.draw(proposal, number)
             own += number
-            log_weight = rounds.value[-own:] - proposal.log_density(rounds.z[-own:])
+            z, value = rounds.z[len(rounds.z) - kept :], rounds.value[len(rounds.z) - kept :]
+            log_weight = value - proposal.log_density(z)
             weight = np.exp(log_weight - logsumexp(log_weight))
             reached = float(1.0 / np.sum(weight**2))
             expected = max(reached / own, 0.1)
@@ -201,9 +209,9 @@ def _sampled(
                     tuple(p.name for p in posterior.parameters),
                     tuple(p.label for p in posterior.parameters),
                     tuple(p.unit for p in posterior.parameters),
-                    target.to_theta(rounds.z[-own:]),
+                    target.to_theta(z),
                     weight,
-                    rounds.value[-own:] + target.log_measure(rounds.z[-own:]),
+                    value + target.log_measure(z),
                     target.to_theta(rounds.z[[np.argmax(rounds.value)]])[0],
                     reached,
                     float(logsumexp(log_weight) - np.log(own)),
@@ -234,6 +242,7 @@ class _NormalPrior:
         self._circles = circles_of(posterior.parameters)
         self.has_circles = any(circle is not None for circle in self._circles)
         self.n_par = len(posterior.parameters)
+        self.level = np.array([p.prior.dist.name in LEVEL for p in posterior.parameters])
         self.evaluations = 0
         # Quantiles of circular parameters are counted from here; none of others, which are at zero.
         self._start = np.zeros(self.n_par)
@@ -279,6 +288,14 @@ def _log_normal(z: FloatArray) -> FloatArray:
     return -0.5 * np.sum(z**2, axis=1) - 0.5 * z.shape[1] * np.log(2.0 * np.pi)
 
 
+class _Proposal(Protocol):
+    """A law of z from which draws can be made."""
+
+    def log_density(self, z: FloatArray) -> FloatArray: ...
+
+    def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray: ...
+
+
 @dataclass(frozen=True)
 class _Mixture:
     """Mixture of multivariate t laws; of normal laws for infinitely many degrees of freedom."""
@@ -316,12 +333,52 @@ class _Mixture:
         return self.centre[which] + stretch[:, None] * np.einsum("nij,nj->ni", root, normal)
 
 
+@dataclass(frozen=True)
+class _Levelled:
+    """A law of coordinates in which the prior of some parameters is uniform, of unit variance, as one of z.
+
+    Draws beyond the ends of these priors are not a number.
+    """
+
+    law: _Mixture
+    level: NDArray[np.bool_]
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        slope = np.where(self.level, -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi) + np.log(UNIFORM_WIDTH), 0.0)
+        return self.law.log_density(_levelled(z, self.level)) + slope.sum(axis=1)
+
+    def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray:
+        drawn = self.law.draw(size, rng=rng)
+        return np.where(self.level, ndtri(drawn / UNIFORM_WIDTH + 0.5), drawn)
+
+
+def _levelled(z: FloatArray, level: NDArray[np.bool_]) -> FloatArray:
+    """The coordinates of `_Levelled` at z (n, n_par)."""
+    return np.where(level, UNIFORM_WIDTH * (ndtr(z) - 0.5), z)
+
+
+@dataclass(frozen=True)
+class _Either:
+    """One of two laws, with equal probability."""
+
+    laws: tuple[_Proposal, _Proposal]
+
+    def log_density(self, z: FloatArray) -> FloatArray:
+        return np.asarray(np.logaddexp(*(law.log_density(z) for law in self.laws)) - np.log(2.0))
+
+    def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray:
+        first = rng.binomial(size, 0.5)
+        return np.concatenate(
+            [law.draw(n, rng=rng) for law, n in zip(self.laws, (first, size - first), strict=True)]
+        )
+
+
 class _Rounds:
     """All draws of all proposals so far, and the weights that they have together."""
 
     def __init__(self, target: _NormalPrior, rng: np.random.Generator) -> None:
         self._target, self._rng = target, rng
-        self._proposals: list[_Mixture] = []
+        self._proposals: list[_Proposal] = []
         self._counts: list[int] = []
         self.z = np.empty((0, target.n_par))
         self.value = np.empty(0)
@@ -334,9 +391,13 @@ class _Rounds:
         self.z = self._target.turned(self.z, theta)
         self.value = log_likelihood + _log_normal(self.z)
 
-    def draw(self, proposal: _Mixture, number: int) -> None:
-        """Evaluate the target at draws of a proposal; consecutive draws of one proposal count as one round."""
+    def draw(self, proposal: _Proposal, number: int) -> int:
+        """Evaluate the target at draws of a proposal, and return how many of them are inside the prior.
+
+        Consecutive draws of one proposal count as one round.
+        """
         drawn = proposal.draw(number, rng=self._rng)
+        drawn = drawn[np.isfinite(drawn).all(axis=1)]
         self.z = np.concatenate([self.z, drawn])
         self.value = np.concatenate([self.value, self._target(drawn)])
         if self._proposals and self._proposals[-1] is proposal:
@@ -344,6 +405,7 @@ class _Rounds:
         else:
             self._proposals.append(proposal)
             self._counts.append(number)
+        return len(drawn)
 
     def _log_mixture(self) -> FloatArray:
         """Log density of the mixture of all proposals by their numbers of draws, at all draws."""
@@ -356,10 +418,16 @@ class _Rounds:
         log_weight = self.value - self._log_mixture()
         return float(np.exp(2.0 * logsumexp(log_weight) - logsumexp(2.0 * log_weight)))
 
-    def fitted(self, components: int) -> _Mixture:
-        """A mixture fitted to all draws."""
+    def fitted(self, components: int) -> _Proposal:
+        """Mixtures fitted to all draws: in normal scores of the prior, and with uniform priors as they are."""
         log_weight = HEAT * self.value - self._log_mixture()
-        return _fitted(self.z, tempered(log_weight, 5.0 * self.z.shape[1] + 10.0), components, rng=self._rng)
+        weight = tempered(log_weight, 5.0 * self.z.shape[1] + 10.0)
+        level = self._target.level
+        scores = _fitted(self.z, weight, components, rng=self._rng)
+        if not level.any():
+            return scores
+        straight = _fitted(_levelled(self.z, level), weight, components, rng=self._rng)
+        return _Either((scores, _Levelled(straight, level)))
 
 
 def _fitted(

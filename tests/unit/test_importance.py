@@ -68,13 +68,13 @@ def test_a_gaussian_has_its_evidence_mean_and_covariance(n, smallest):
 
 
 def test_thirteen_parameters_take_few_evaluations():
-    """8 seeds, 200 effective samples: about 2100 vectors each (2280 with all second derivatives at each step).
+    """8 seeds, 200 effective samples: about 2350 vectors each, 300 of which are the third round of learning.
 
     Mean of pulls within 4 standard errors, standard deviations within 5: false alarm 1e-4 and 1e-5.
     """
     target, evidence, _, covariance = gaussian(13, 0.05)
     runs = [run_importance(target, rng=np.random.default_rng(seed), effective_size=200.0) for seed in range(8)]
-    assert np.mean([run.evaluations for run in runs]) < 2200
+    assert np.mean([run.evaluations for run in runs]) < 2450
     pulls = np.array([(run.log_evidence - evidence) / run.log_evidence_error for run in runs])
     assert abs(pulls.mean()) < 4 / np.sqrt(8)
     found = np.mean([np.diag(run.covariance()) for run in runs], axis=0)
@@ -161,6 +161,37 @@ def test_bent_and_bounded_posteriors_against_a_grid(log_likelihood, priors, grid
             assert abs(rank.mean() - level) < 5 * np.sqrt(level * (1 - level) / 400 / 12)
             assert np.mean([run.rank(np.full(2, exact))[axis] for run in runs]) == pytest.approx(level, abs=0.05)
     assert max(run.evaluations for run in runs) < 3000
+
+
+def ridge(theta):
+    """A straight, narrow ridge in p0 and p1 of 13, cut by the edge of both priors; the others are normal."""
+    x, y = theta[:, 0], theta[:, 1]
+    return stats.norm(0.9, 0.12).logpdf(x) + stats.norm(0.95 - 0.9 * x, 0.012).logpdf(y)
+
+
+def test_the_end_of_a_ridge_at_the_edge_of_a_prior_is_not_lost():
+    """12 seeds, by closed forms: tails of 13 and 30 % within 4 errors of the mean, log evidence within 5.
+
+    In normal scores of the prior the ridge is bent at its end, which proposals then miss: 2 to 3 % of those 13.
+    """
+    priors = [stats.uniform(0.0, 1.0)] * 2 + [stats.norm(0.0, 1.0)] * 11
+
+    def log_likelihood(theta):
+        return ridge(theta) - 0.5 * np.sum((theta[:, 2:] / 0.8) ** 2, axis=1)
+
+    x = (np.arange(20_000) + 0.5) / 20_000
+    density = stats.norm(0.9, 0.12).pdf(x)
+    of_y = stats.norm(0.95 - 0.9 * x, 0.012)
+    density *= of_y.cdf(1.0) - of_y.cdf(0.0)
+    evidence = np.log(density.mean()) + 11 * 0.5 * np.log(0.64 / 1.64)
+    target = Target(priors, log_likelihood)
+    runs = [run_importance(target, rng=np.random.default_rng(seed), effective_size=200.0) for seed in range(12)]
+    error = np.mean([run.log_evidence_error for run in runs]) / np.sqrt(12)
+    assert abs(np.mean([run.log_evidence for run in runs]) - evidence) < 5 * error
+    for level in (0.7, 0.87):
+        edge = np.interp(level, np.cumsum(density) / density.sum(), x)
+        beyond = np.mean([run.weight @ (run.theta[:, 0] > edge) for run in runs])
+        assert abs(beyond - (1.0 - level)) < 4 * np.sqrt(level * (1.0 - level) / 200 / 12)
 
 
 def test_the_fit_of_the_10_tev_spectrum_against_emcee():
