@@ -367,10 +367,12 @@ class _Either:
         return np.asarray(np.logaddexp(*(law.log_density(z) for law in self.laws)) - np.log(2.0))
 
     def draw(self, size: int, *, rng: np.random.Generator) -> FloatArray:
-        first = rng.binomial(size, 0.5)
-        return np.concatenate(
-            [law.draw(n, rng=rng) for law, n in zip(self.laws, (first, size - first), strict=True)]
-        )
+        # in random order: errors are told by blocks of consecutive samples
+        first = rng.random(size) < 0.5
+        drawn = [law.draw(int(rows.sum()), rng=rng) for law, rows in zip(self.laws, (first, ~first), strict=True)]
+        found = np.empty((size, drawn[0].shape[1]))
+        found[first], found[~first] = drawn
+        return found
 
 
 class _Rounds:
