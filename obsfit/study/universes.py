@@ -18,7 +18,7 @@ from obsfit.infer.configured import configured_posterior
 from obsfit.infer.dipole_term import DipoleTerm
 from obsfit.infer.importance import Target, run_importance
 from obsfit.infer.likelihood import Likelihood
-from obsfit.infer.one_sky_term import OneSkyTerm, weight_name
+from obsfit.infer.one_sky_term import FLOOR, OneSkyTerm, weight_name
 from obsfit.infer.posterior import Posterior
 from obsfit.infer.power_term import PowerTerm
 from obsfit.mock import energy_histogram, observe_dipoles, observe_full_sky, observe_pseudo, rigidity_sky
@@ -53,6 +53,9 @@ class UniverseConfiguration(StudyConfiguration):
         Effective number of posterior samples of each fit.
     max_evaluations : int
         Calls of the likelihood at which a fit gives up.
+    floor : float
+        Relative error of each power of the mocks, for what operators leave out of real data: the error that the
+        likelihood grants. Mocks on maps err by a third of it; with zero, intervals of what it hides are too long.
     """
 
     output: str = "universes"
@@ -60,6 +63,11 @@ class UniverseConfiguration(StudyConfiguration):
     dipoles: tuple[str, ...] = ()
     effective_size: float = 400.0
     max_evaluations: int = 8000
+    floor: float = FLOOR
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.floor < 1.0:
+            raise ConfigurationError(f"floor = {self.floor}", expected="an error of at least 0 and below 1")
 
 
 def run_universes(
@@ -260,7 +268,7 @@ def _observed(
     rng: np.random.Generator,
 ) -> tuple[Record, ...]:
     """What the analyses publish of one sky."""
-    values = dict(zip(posterior.names, truth[0], strict=True))
+    values = dict(zip(posterior.names, truth[0], strict=True)) | {"floor": configuration.floor}
     low, high = np.log10(term.rigidity_tv[[0, -1]])
     # Beyond the ends of the likelihood's grid: the tails that it leaves out.
     rigidity = np.logspace(low - 0.5, high + 0.5, int(NODES_PER_DECADE * (high - low + 1.0)) + 1)
@@ -300,7 +308,8 @@ def observe_records(
         Increasing.
     values : mapping of str to float
         What errs: ``response_width``, ``log10_noise``, ``amplitude_scatter``, ``direction_scatter`` (degrees),
-        ``log10_intrinsic_scatter`` and the deviations of declination weights (`weight_name`); absent: nothing.
+        ``log10_intrinsic_scatter``, the deviations of declination weights (`weight_name`), and each power by a factor
+        whose logarithm has the standard deviation ``floor``; absent: nothing.
     energy_spread : bool
         Whether observations average over energies, or see their median alone.
     rng : numpy.random.Generator
@@ -325,7 +334,15 @@ def observe_records(
             found.append(replace(record, c_ell=spectrum.c_ell))
         else:
             found.append(_pseudo(record, alm, events[0], values.get(weight_name(record), 0.0), rng))
-    return tuple(found)
+    floor = values.get("floor", 0.0)
+    if not floor:
+        return tuple(found)
+    return tuple(
+        replace(one, c_ell=one.c_ell * np.exp(floor * rng.normal(size=len(one))))
+        if isinstance(one, PowerSpectrum)
+        else one
+        for one in found
+    )
 
 
 def _pseudo(
