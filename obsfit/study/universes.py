@@ -55,7 +55,7 @@ class UniverseConfiguration(StudyConfiguration):
         Calls of the likelihood at which a fit gives up.
     floor : float
         Relative error of each power of the mocks, for what operators leave out of real data: the error that the
-        likelihood grants. Mocks on maps err by a third of it; with zero, intervals of what it hides are too long.
+        likelihood grants. Maps alone err by less: with zero, intervals of what it hides are too long.
     """
 
     output: str = "universes"
